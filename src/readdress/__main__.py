@@ -1,0 +1,5 @@
+"""`python -m readdress` is the same program as `readdress`."""
+
+from readdress.cli import main
+
+main()

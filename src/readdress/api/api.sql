@@ -1,0 +1,38 @@
+-- find_access_key
+SELECT id, account, name, sealed_secret, policy, created_ms, disabled_ms FROM access_key WHERE id = :id;
+
+-- list_access_keys
+SELECT id, account, name, sealed_secret, policy, created_ms, disabled_ms FROM access_key ORDER BY created_ms, id;
+
+-- insert_access_key
+INSERT INTO access_key (id, account, name, sealed_secret, policy, created_ms)
+VALUES (:id, :account, :name, :sealed_secret, :policy, :created_ms)
+ON CONFLICT (id) DO NOTHING;
+
+-- disable_access_key
+UPDATE access_key SET disabled_ms = :disabled_ms WHERE id = :id AND disabled_ms IS NULL;
+
+-- claim_token
+-- Changes one row when the token is new, or so old that its answer is no longer kept; none when it is taken.
+INSERT INTO idempotency_token (account, operation, token, fingerprint, answer, created_ms)
+VALUES (:account, :operation, :token, :fingerprint, :answer, :now_ms)
+ON CONFLICT (account, operation, token) DO UPDATE
+SET fingerprint = excluded.fingerprint, answer = excluded.answer, created_ms = excluded.created_ms
+WHERE idempotency_token.created_ms <= :expired_ms;
+
+-- find_token
+SELECT fingerprint, answer FROM idempotency_token
+WHERE account = :account AND operation = :operation AND token = :token;
+
+-- store_answer
+UPDATE idempotency_token SET answer = :answer
+WHERE account = :account AND operation = :operation AND token = :token;
+
+-- delete_expired_tokens
+DELETE FROM idempotency_token WHERE (account, operation, token) IN (
+    SELECT account, operation, token FROM idempotency_token WHERE created_ms <= :expired_ms
+    ORDER BY created_ms LIMIT :limit);
+
+-- insert_audit
+INSERT INTO audit (id, at_ms, account, access_key_id, request_id, operation, detail)
+VALUES (:id, :at_ms, :account, :access_key_id, :request_id, :operation, :detail)

@@ -1,0 +1,372 @@
+"""The seven operations on email addresses and aliases, as Amazon Connect documents them."""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from readdress.api import paging
+from readdress.api.access import Caller
+from readdress.api.operation import Kind, Operations
+from readdress.api.shapes import (
+    TEXT_CONTROLS_ONLY,
+    AliasConfiguration,
+    Answer,
+    ClientToken,
+    Description,
+    DisplayName,
+    EmailAddressId,
+    EmailAddressText,
+    Empty,
+    InstanceId,
+    Request,
+    Shape,
+    TagMap,
+)
+from readdress.clock import iso_8601, new_id
+from readdress.directory import addresses, aliases, instances, search, tags
+from readdress.errors import (
+    DuplicateResourceException,
+    IdempotencyException,
+    InvalidParameterException,
+    ResourceConflictException,
+    ServiceQuotaExceededException,
+)
+from readdress.store.database import Transaction
+
+operations = Operations()
+
+_PATH = "/email-addresses/{InstanceId}/{EmailAddressId}"
+_ADDRESS = "instance/{instance_id}/email-address/{email_address_id}"
+_ALIAS = "instance/{instance_id}/email-address/{alias_configuration.email_address_id}"
+_ANY_ADDRESS = "instance/{instance_id}/email-address/*"
+
+SEARCH_DEPTH_MAX = 8
+SEARCH_CONDITIONS_MAX = 100
+SEARCH_PAGE_DEFAULT = 100
+_SearchValue = Annotated[str, Meta(max_length=4096), TEXT_CONTROLS_ONLY]
+
+
+class CreateEmailAddressRequest(Request):
+    instance_id: InstanceId
+    email_address: EmailAddressText
+    description: Description | None = None
+    display_name: DisplayName | None = None
+    tags: TagMap | None = None
+    client_token: ClientToken | None = None
+
+
+class EmailAddressName(Answer):
+    """Which address it was: the answer to Create and UpdateMetadata."""
+
+    email_address_id: str
+    email_address_arn: str
+
+
+class EmailAddressRequest(Request):
+    instance_id: InstanceId
+    email_address_id: EmailAddressId
+
+
+class DescribeEmailAddressAnswer(Answer):
+    email_address_id: str
+    email_address_arn: str
+    email_address: str
+    create_timestamp: str
+    modified_timestamp: str
+    alias_configurations: list[AliasConfiguration]
+    tags: dict[str, str]
+    display_name: str | None = None
+    description: str | None = None
+
+
+class UpdateEmailAddressMetadataRequest(EmailAddressRequest):
+    description: Description | None = None
+    display_name: DisplayName | None = None
+    client_token: ClientToken | None = None
+
+
+class AliasRequest(Request):
+    """The id in the path is the primary's; the alias is in the configuration (contract 2.1)."""
+
+    email_address_id: EmailAddressId
+    instance_id: InstanceId
+    alias_configuration: AliasConfiguration
+    client_token: ClientToken | None = None
+
+
+class StringCondition(Shape):
+    field_name: _SearchValue | None = None
+    value: _SearchValue | None = None
+    comparison_type: Literal["STARTS_WITH", "CONTAINS", "EXACT"] | None = None
+
+
+class SearchCriteria(Shape):
+    or_conditions: "list[SearchCriteria] | None" = None
+    and_conditions: "list[SearchCriteria] | None" = None
+    string_condition: StringCondition | None = None
+
+
+class TagCondition(Shape):
+    tag_key: _SearchValue | None = None
+    tag_value: _SearchValue | None = None
+
+
+class TagFilter(Shape):
+    or_conditions: list[list[TagCondition]] | None = None
+    and_conditions: list[TagCondition] | None = None
+    tag_condition: TagCondition | None = None
+
+
+class SearchFilter(Shape):
+    tag_filter: TagFilter | None = None
+
+
+class SearchEmailAddressesRequest(Request):
+    instance_id: InstanceId
+    max_results: Annotated[int, Meta(ge=1, le=100)] | None = None
+    next_token: Annotated[str, Meta(min_length=1, max_length=2500)] | None = None
+    search_criteria: SearchCriteria | None = None
+    search_filter: SearchFilter | None = None
+
+
+class EmailAddressMetadata(Shape):
+    email_address_id: str
+    email_address_arn: str
+    email_address: str
+    alias_configurations: list[AliasConfiguration]
+    description: str | None = None
+    display_name: str | None = None
+
+
+class SearchEmailAddressesAnswer(Answer):
+    email_addresses: list[EmailAddressMetadata]
+    approximate_total_count: int
+    next_token: str | None = None
+
+
+@operations.declare(
+    "PUT /email-addresses/{InstanceId}",
+    ServiceQuotaExceededException,
+    IdempotencyException,
+    DuplicateResourceException,
+    ResourceConflictException,
+    kind=Kind.WRITE,
+    resources=[_ANY_ADDRESS],
+)
+def create_email_address(tx: Transaction, caller: Caller, request: CreateEmailAddressRequest) -> EmailAddressName:
+    """Publish an address: from the answer on, mail for it is accepted into its inbox."""
+    instances.get(tx, account=caller.scope.account, instance_id=request.instance_id)
+    address_id = new_id()
+    addresses.create(
+        tx,
+        address_id=address_id,
+        instance_id=request.instance_id,
+        address=request.email_address,
+        display_name=request.display_name,
+        description=request.description,
+        addresses_max=caller.quotas.addresses_max,
+    )
+    if request.tags:
+        tags.put(tx, address_id, request.tags)
+    return EmailAddressName(
+        email_address_id=address_id,
+        email_address_arn=caller.scope.address_arn(request.instance_id, address_id),
+    )
+
+
+@operations.declare(f"GET {_PATH}", kind=Kind.READ, resources=[_ADDRESS])
+def describe_email_address(tx: Transaction, caller: Caller, request: EmailAddressRequest) -> DescribeEmailAddressAnswer:
+    """The address, its tags, and the alias that forwards to it, if one does."""
+    address = _get(tx, caller, request)
+    alias_id = aliases.find_alias_of(tx, address.id)
+    return DescribeEmailAddressAnswer(
+        email_address_id=address.id,
+        email_address_arn=caller.scope.address_arn(address.instance_id, address.id),
+        email_address=address.address,
+        display_name=address.display_name,
+        description=address.description,
+        create_timestamp=iso_8601(address.created_ms),
+        modified_timestamp=iso_8601(address.modified_ms),
+        alias_configurations=_configurations(alias_id),
+        tags=tags.of(tx, address.id),
+    )
+
+
+@operations.declare("POST /search-email-addresses", kind=Kind.SCAN, resources=["instance/{instance_id}"])
+def search_email_addresses(
+    tx: Transaction, caller: Caller, request: SearchEmailAddressesRequest
+) -> SearchEmailAddressesAnswer:
+    """The instance's addresses that meet the criteria and the filter, in order of creation."""
+    instances.get(tx, account=caller.scope.account, instance_id=request.instance_id)
+    query = (request.instance_id, request.search_criteria, request.search_filter)
+    after_id = paging.decode_token(request.next_token, *query) or ""
+    condition = search.All([*_criteria(request.search_criteria), *_tag_filter(request.search_filter)])
+    page = request.max_results or SEARCH_PAGE_DEFAULT
+    hits, count = search.search(
+        tx, instance_id=request.instance_id, condition=condition, after_id=after_id, limit=page + 1
+    )
+    return SearchEmailAddressesAnswer(
+        email_addresses=[_metadata(caller, hit) for hit in hits[:page]],
+        approximate_total_count=count,
+        next_token=paging.encode_token(hits[page - 1].address.id, *query) if len(hits) > page else None,
+    )
+
+
+@operations.declare(f"POST {_PATH}", IdempotencyException, kind=Kind.WRITE, resources=[_ADDRESS])
+def update_email_address_metadata(
+    tx: Transaction, caller: Caller, request: UpdateEmailAddressMetadataRequest
+) -> EmailAddressName:
+    """Change display name and description; the relation stays as it is (contract 2.7)."""
+    address = _get(tx, caller, request)
+    addresses.update(tx, address.id, display_name=request.display_name, description=request.description)
+    return EmailAddressName(
+        email_address_id=address.id,
+        email_address_arn=caller.scope.address_arn(address.instance_id, address.id),
+    )
+
+
+@operations.declare(f"DELETE {_PATH}", ResourceConflictException, kind=Kind.WRITE, resources=[_ADDRESS])
+def delete_email_address(tx: Transaction, caller: Caller, request: EmailAddressRequest) -> Empty:
+    """Retire an address with its relation: from the answer on, mail for it is refused."""
+    addresses.delete(tx, _get(tx, caller, request).id)
+    return Empty()
+
+
+@operations.declare(
+    f"POST {_PATH}/associate-alias",
+    ResourceConflictException,
+    IdempotencyException,
+    kind=Kind.WRITE,
+    resources=[_ADDRESS, _ALIAS],
+)
+def associate_email_address_alias(tx: Transaction, caller: Caller, request: AliasRequest) -> Empty:
+    """Mail for the alias goes to the primary as well."""
+    instances.get(tx, account=caller.scope.account, instance_id=request.instance_id)
+    aliases.associate(
+        tx,
+        instance_id=request.instance_id,
+        primary_id=request.email_address_id,
+        alias_id=request.alias_configuration.email_address_id,
+    )
+    return Empty()
+
+
+@operations.declare(
+    f"POST {_PATH}/disassociate-alias",
+    ResourceConflictException,
+    kind=Kind.WRITE,
+    resources=[_ADDRESS, _ALIAS],
+)
+def disassociate_email_address_alias(tx: Transaction, caller: Caller, request: AliasRequest) -> Empty:
+    """Mail for the former alias reaches its own inbox alone; both addresses stay."""
+    instances.get(tx, account=caller.scope.account, instance_id=request.instance_id)
+    aliases.disassociate(
+        tx,
+        instance_id=request.instance_id,
+        primary_id=request.email_address_id,
+        alias_id=request.alias_configuration.email_address_id,
+    )
+    return Empty()
+
+
+def _get(tx: Transaction, caller: Caller, request: EmailAddressRequest) -> addresses.EmailAddress:
+    instances.get(tx, account=caller.scope.account, instance_id=request.instance_id)
+    return addresses.get(tx, instance_id=request.instance_id, address_id=request.email_address_id)
+
+
+def _configurations(alias_id: str | None) -> list[AliasConfiguration]:
+    return [AliasConfiguration(email_address_id=alias_id)] if alias_id else []
+
+
+def _metadata(caller: Caller, hit: search.Hit) -> EmailAddressMetadata:
+    address = hit.address
+    return EmailAddressMetadata(
+        email_address_id=address.id,
+        email_address_arn=caller.scope.address_arn(address.instance_id, address.id),
+        email_address=address.address,
+        description=address.description,
+        display_name=address.display_name,
+        alias_configurations=_configurations(hit.alias_id),
+    )
+
+
+# From the wire's criteria to the directory's conditions. Parts that stand side by side must all hold.
+
+
+class _Budget:
+    """How many conditions a request may still spend."""
+
+    def __init__(self) -> None:
+        self.left = SEARCH_CONDITIONS_MAX
+
+    def spend(self, member: str) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise InvalidParameterException(
+                f"{member}: a search has at most {SEARCH_CONDITIONS_MAX} conditions. Ask in several searches."
+            )
+
+
+def _criteria(criteria: SearchCriteria | None) -> list[search.Condition]:
+    return _criterion(criteria, "SearchCriteria", SEARCH_DEPTH_MAX, _Budget()) if criteria else []
+
+
+def _criterion(criteria: SearchCriteria, member: str, depth_left: int, budget: _Budget) -> list[search.Condition]:
+    if not depth_left:
+        raise InvalidParameterException(f"{member}: conditions nest at most {SEARCH_DEPTH_MAX} deep.")
+    conditions: list[search.Condition] = []
+    if criteria.string_condition:
+        budget.spend(member)
+        conditions.append(_text(criteria.string_condition, f"{member}.StringCondition"))
+    for children, name, kind in (
+        (criteria.and_conditions, "AndConditions", search.All),
+        (criteria.or_conditions, "OrConditions", search.AnyOf),
+    ):
+        if children:
+            inner = [
+                search.All(_criterion(child, f"{member}.{name}[{at}]", depth_left - 1, budget))
+                for at, child in enumerate(children)
+            ]
+            conditions.append(kind(inner))
+    return conditions
+
+
+def _text(condition: StringCondition, member: str) -> search.Text:
+    field = (condition.field_name or "").lower()
+    if field not in search.FIELDS:
+        raise InvalidParameterException(f"{member}.FieldName: has to be EmailAddress, DisplayName or Description.")
+    if condition.value is None:
+        raise InvalidParameterException(f"{member}.Value: is required. Give it a value.")
+    if condition.comparison_type is None:
+        raise InvalidParameterException(f"{member}.ComparisonType: is required. Give EXACT, STARTS_WITH or CONTAINS.")
+    return search.Text(field, condition.comparison_type, condition.value)
+
+
+def _tag_filter(search_filter: SearchFilter | None) -> list[search.Condition]:
+    tag_filter = search_filter.tag_filter if search_filter else None
+    if tag_filter is None:
+        return []
+    member, budget = "SearchFilter.TagFilter", _Budget()
+    conditions: list[search.Condition] = []
+    if tag_filter.tag_condition:
+        conditions.append(_tag(tag_filter.tag_condition, f"{member}.TagCondition", budget))
+    if tag_filter.and_conditions:
+        conditions.extend(_tags(tag_filter.and_conditions, f"{member}.AndConditions", budget))
+    if tag_filter.or_conditions:
+        alternatives = [
+            search.All(_tags(group, f"{member}.OrConditions[{at}]", budget))
+            for at, group in enumerate(tag_filter.or_conditions)
+        ]
+        conditions.append(search.AnyOf(alternatives))
+    return conditions
+
+
+def _tags(conditions: list[TagCondition], member: str, budget: _Budget) -> list[search.Condition]:
+    return [_tag(condition, f"{member}[{at}]", budget) for at, condition in enumerate(conditions)]
+
+
+def _tag(condition: TagCondition, member: str, budget: _Budget) -> search.Tag:
+    budget.spend(member)
+    if not condition.tag_key:
+        raise InvalidParameterException(f"{member}.TagKey: is required. Give it a value.")
+    return search.Tag(condition.tag_key, condition.tag_value)

@@ -1,0 +1,254 @@
+"""Our own operations: what is in an inbox and why, the message as received, and where a mail would go now."""
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from readdress.api import paging
+from readdress.api.access import Caller
+from readdress.api.operation import Kind, Operations
+from readdress.api.shapes import (
+    NO_CONTROLS,
+    Answer,
+    EmailAddressId,
+    InstanceId,
+    MessageId,
+    Request,
+    Shape,
+)
+from readdress.clock import iso_8601
+from readdress.directory import addresses, instances, routing
+from readdress.errors import ResourceNotFoundException
+from readdress.inbox import messages
+from readdress.smtp import grammar, reply
+from readdress.store.database import Transaction
+
+operations = Operations()
+
+_INSTANCE = "/_readdress/instances/{InstanceId}"
+LIST_PAGE_DEFAULT = 50
+
+
+class ListMessagesRequest(Request):
+    instance_id: InstanceId
+    email_address_id: EmailAddressId
+    max_results: Annotated[int, Meta(ge=1, le=100)] | None = None
+    next_token: Annotated[str, Meta(min_length=1, max_length=2500)] | None = None
+
+
+class Reason(Shape):
+    """DIRECT, or ALIAS with the id of the alias that the mail was for."""
+
+    reason: str
+    alias_id: str | None = None
+
+
+class MessageSummary(Shape):
+    message_id: str
+    delivery_id: str
+    sender: str
+    recipients: list[str]
+    reasons: list[Reason]
+    subject: str
+    size_bytes: int
+    received_timestamp: str
+
+
+class ListMessagesAnswer(Answer):
+    messages: list[MessageSummary]
+    next_token: str | None = None
+
+
+class MessageRequest(Request):
+    instance_id: InstanceId
+    message_id: MessageId
+
+
+class Envelope(Shape):
+    sender: str
+    recipients: list[str]
+
+
+class DeliveryDetail(Shape):
+    delivery_id: str
+    email_address_id: str
+    recipients: list[str]
+    reasons: list[Reason]
+    email_address: str | None = None
+
+
+class Connection(Shape):
+    """Where the mail came from: the peer's address, the name it gave, the TLS protocol if there was one."""
+
+    peer: str
+    ehlo: str
+    tls: str | None = None
+
+
+class GetMessageAnswer(Answer):
+    message_id: str
+    received_timestamp: str
+    subject: str
+    size_bytes: int
+    envelope: Envelope
+    deliveries: list[DeliveryDetail]
+    connection: Connection
+
+
+class MessageContentRequest(MessageRequest):
+    delivery_id: MessageId | None = None
+
+
+class MessageContent(Answer):
+    """The mail itself: in REST the body of the answer, as message/rfc822."""
+
+    content: bytes
+
+
+class ResolveRecipientRequest(Request):
+    instance_id: InstanceId
+    recipient: Annotated[str, Meta(min_length=1, max_length=320), NO_CONTROLS]
+
+
+class Reply(Shape):
+    code: int
+    enhanced_code: str
+    text: str
+
+
+class Destination(Shape):
+    email_address_id: str
+    email_address: str
+    reason: str
+    alias_id: str | None = None
+
+
+class ResolveRecipientAnswer(Answer):
+    recipient: str
+    accepted: bool
+    reply: Reply
+    destinations: list[Destination]
+
+
+@operations.declare(
+    f"GET {_INSTANCE}/email-addresses/{{EmailAddressId}}/messages?maxResults={{MaxResults}}&nextToken={{NextToken}}",
+    kind=Kind.SCAN,
+    resources=["instance/{instance_id}/email-address/{email_address_id}"],
+)
+def list_messages(tx: Transaction, caller: Caller, request: ListMessagesRequest) -> ListMessagesAnswer:
+    """What is in the address's inbox, newest first."""
+    instances.get(tx, account=caller.scope.account, instance_id=request.instance_id)
+    address = addresses.get(tx, instance_id=request.instance_id, address_id=request.email_address_id)
+    before_id = paging.decode_token(request.next_token, "messages", address.id)
+    page = request.max_results or LIST_PAGE_DEFAULT
+    found = messages.list_inbox(tx, address_id=address.id, before_id=before_id, limit=page + 1)
+    next_token = paging.encode_token(found[page - 1].delivery_id, "messages", address.id) if len(found) > page else None
+    return ListMessagesAnswer(
+        messages=[
+            MessageSummary(
+                message_id=entry.message_id,
+                delivery_id=entry.delivery_id,
+                sender=entry.sender,
+                recipients=entry.recipients,
+                reasons=_reasons(entry.reasons),
+                subject=entry.subject,
+                size_bytes=entry.size_bytes,
+                received_timestamp=iso_8601(entry.received_ms),
+            )
+            for entry in found[:page]
+        ],
+        next_token=next_token,
+    )
+
+
+@operations.declare(f"GET {_INSTANCE}/messages/{{MessageId}}", kind=Kind.READ, resources=["instance/{instance_id}"])
+def get_message(tx: Transaction, caller: Caller, request: MessageRequest) -> GetMessageAnswer:
+    """The message's envelope, every delivery in the instance and why, and where it came from."""
+    message, deliveries = _get(tx, caller, request)
+    recipients = dict.fromkeys(recipient for delivery in deliveries for recipient in delivery.recipients)
+    return GetMessageAnswer(
+        message_id=message.id,
+        received_timestamp=iso_8601(message.received_ms),
+        subject=message.subject,
+        size_bytes=message.size_bytes,
+        envelope=Envelope(sender=message.sender, recipients=list(recipients)),
+        deliveries=[
+            DeliveryDetail(
+                delivery_id=delivery.id,
+                email_address_id=delivery.address_id,
+                email_address=delivery.address,
+                recipients=delivery.recipients,
+                reasons=_reasons(delivery.reasons),
+            )
+            for delivery in deliveries
+        ],
+        connection=Connection(peer=message.peer, ehlo=message.ehlo, tls=message.tls),
+    )
+
+
+@operations.declare(
+    f"GET {_INSTANCE}/messages/{{MessageId}}/content?deliveryId={{DeliveryId}}",
+    kind=Kind.SCAN,
+    resources=["instance/{instance_id}"],
+)
+def get_message_content(tx: Transaction, caller: Caller, request: MessageContentRequest) -> MessageContent:
+    """The bytes as received below our Received field; with a delivery, below that delivery's trace fields too."""
+    message, deliveries = _get(tx, caller, request)
+    trace = message.trace
+    if request.delivery_id:
+        chosen = next((delivery for delivery in deliveries if delivery.id == request.delivery_id), None)
+        if chosen is None:
+            raise ResourceNotFoundException(
+                f"The message {message.id} has no delivery {request.delivery_id} in this instance."
+            )
+        trace = _final_delivery(message, chosen) + trace
+    return MessageContent(content=trace.encode() + messages.content_of(tx, message.id))
+
+
+@operations.declare(
+    f"GET {_INSTANCE}/resolve?recipient={{Recipient}}",
+    kind=Kind.READ,
+    resources=["instance/{instance_id}"],
+)
+def resolve_recipient(tx: Transaction, caller: Caller, request: ResolveRecipientRequest) -> ResolveRecipientAnswer:
+    """Where a mail for the recipient would go now and why, with the reply that SMTP would give."""
+    instances.get(tx, account=caller.scope.account, instance_id=request.instance_id)
+    recipient = grammar.parse_mailbox(request.recipient)
+    route = routing.route(tx, recipient) if recipient else routing.Route((), reply.BAD_RECIPIENT)
+    return ResolveRecipientAnswer(
+        recipient=request.recipient,
+        accepted=route.reply.is_positive,
+        reply=Reply(code=route.reply.code, enhanced_code=route.reply.enhanced, text=route.reply.text),
+        destinations=[
+            Destination(
+                email_address_id=destination.address_id,
+                email_address=destination.address,
+                reason=destination.reason,
+                alias_id=destination.alias_id,
+            )
+            for destination in route.destinations
+            if destination.instance_id == request.instance_id
+        ],
+    )
+
+
+def _get(tx: Transaction, caller: Caller, request: MessageRequest) -> tuple[messages.Message, list[messages.Delivery]]:
+    instances.get(tx, account=caller.scope.account, instance_id=request.instance_id)
+    deliveries = messages.list_deliveries(tx, message_id=request.message_id, instance_id=request.instance_id)
+    message = messages.find(tx, request.message_id) if deliveries else None
+    if message is None:
+        raise ResourceNotFoundException(
+            f"The message {request.message_id} does not exist in instance {request.instance_id}."
+        )
+    return message, deliveries
+
+
+def _reasons(reasons: list[messages.Reason]) -> list[Reason]:
+    return [Reason(reason=reason, alias_id=alias_id) for reason, alias_id in reasons]
+
+
+def _final_delivery(message: messages.Message, delivery: messages.Delivery) -> str:
+    """What final delivery puts on top of a message (RFC 5321 §4.4, RFC 9228)."""
+    fields = [f"Return-Path: <{message.sender}>", f"Delivered-To: {delivery.address or delivery.address_id}"]
+    fields += [f"X-Original-To: {recipient}" for recipient in delivery.recipients]
+    return "".join(f"{field}\r\n" for field in fields)

@@ -1,0 +1,80 @@
+"""Tag, untag and list the tags of an instance or an email address, named by its ARN."""
+
+from readdress.api.access import Caller
+from readdress.api.arn import parse_arn
+from readdress.api.operation import Kind, Operations
+from readdress.api.shapes import Answer, Empty, Request, ResourceArn, TagKeyList, TagMap
+from readdress.directory import addresses, instances, tags
+from readdress.errors import (
+    InternalServiceException,
+    InvalidParameterException,
+    InvalidRequestException,
+    ResourceNotFoundException,
+    ServiceError,
+    ThrottlingException,
+)
+from readdress.store.database import Transaction
+
+operations = Operations()
+
+_ERRORS: tuple[type[ServiceError], ...] = (
+    InvalidRequestException,
+    InvalidParameterException,
+    InternalServiceException,
+    ResourceNotFoundException,
+    ThrottlingException,
+)
+_RESOURCES = ["{resource_arn}"]
+
+
+class ListTagsForResourceRequest(Request, rename="camel"):
+    resource_arn: ResourceArn
+
+
+class TagResourceRequest(ListTagsForResourceRequest, rename="camel"):
+    tags: TagMap
+
+
+class UntagResourceRequest(ListTagsForResourceRequest, rename="camel"):
+    tag_keys: TagKeyList
+
+
+class ListTagsForResourceAnswer(Answer, rename="camel"):
+    tags: dict[str, str]
+
+
+@operations.declare("POST /tags/{resourceArn}", common=_ERRORS, kind=Kind.WRITE, resources=_RESOURCES)
+def tag_resource(tx: Transaction, caller: Caller, request: TagResourceRequest) -> Empty:
+    """Add tags, or give present ones a new value."""
+    tags.put(tx, _get_id(tx, caller, request.resource_arn), request.tags)
+    return Empty()
+
+
+@operations.declare(
+    "DELETE /tags/{resourceArn}?tagKeys={tagKeys}", common=_ERRORS, kind=Kind.WRITE, resources=_RESOURCES
+)
+def untag_resource(tx: Transaction, caller: Caller, request: UntagResourceRequest) -> Empty:
+    """Remove tags; keys that are not there are no error."""
+    tags.remove(tx, _get_id(tx, caller, request.resource_arn), request.tag_keys)
+    return Empty()
+
+
+@operations.declare("GET /tags/{resourceArn}", common=_ERRORS, kind=Kind.READ, resources=_RESOURCES)
+def list_tags_for_resource(
+    tx: Transaction, caller: Caller, request: ListTagsForResourceRequest
+) -> ListTagsForResourceAnswer:
+    """Every tag of the resource."""
+    return ListTagsForResourceAnswer(tags=tags.of(tx, _get_id(tx, caller, request.resource_arn)))
+
+
+def _get_id(tx: Transaction, caller: Caller, arn: str) -> str:
+    name = parse_arn(arn)
+    if name is None:
+        raise InvalidParameterException("resourceArn: has to be the ARN of an instance or of an email address in one.")
+    if name.scope == caller.scope:
+        instance = instances.find(tx, account=caller.scope.account, instance_id=name.instance_id)
+        if instance and name.address_id is None:
+            return instance.id
+        if instance and name.address_id:
+            return addresses.get(tx, instance_id=instance.id, address_id=name.address_id).id
+    raise ResourceNotFoundException(f"The resource {arn} does not exist.")

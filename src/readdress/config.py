@@ -1,0 +1,97 @@
+"""One frozen Config out of defaults, a TOML file, the environment and the command line, each over the one before.
+
+Every limit is here with its unit. An unknown name or a value out of bounds stops the start with a sentence that names it.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+ENVIRONMENT_PREFIX = "READDRESS_"
+
+Count = Annotated[int, Meta(ge=1)]
+
+
+class ConfigError(Exception):
+    """The configuration can't be used; the text names the setting and says what it has to be."""
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Every setting of the service; the names are those of the TOML file, and READDRESS_<NAME> in the environment."""
+
+    data: str = "readdress-data"
+    database: str = ""
+    http: str = "127.0.0.1:4780"
+    smtp: str = "127.0.0.1:2525"
+    dev: bool = False
+    hostname: Annotated[str, Meta(pattern=r"\A[A-Za-z0-9.\-]{0,255}\Z")] = ""
+    region: Annotated[str, Meta(pattern=r"\A[a-z]{2}(-[a-z]+){1,2}-[0-9]\Z")] = "us-east-1"
+    account: Annotated[str, Meta(pattern=r"\A[0-9]{12}\Z")] = "123456789012"
+    aws_limits: bool = False
+
+    lock_wait_ms: Count = 5_000
+    token_retention_days: Count = 7
+    request_bytes_max: Annotated[int, Meta(ge=1_024)] = 1_048_576
+    drain_ms: Count = 10_000
+
+    message_bytes_max: Annotated[int, Meta(ge=65_536)] = 40 * 1024 * 1024
+    recipients_max: Annotated[int, Meta(ge=100)] = 100  # RFC 5321 §4.5.3.1.8
+    connections_max: Count = 1_000
+    command_line_bytes_max: Annotated[int, Meta(ge=512)] = 2_048  # RFC 5321 §4.5.3.1.4, and its extensions
+    content_line_bytes_max: Annotated[int, Meta(ge=1_000)] = 65_536  # RFC 5321 §4.5.3.1.6; mail has longer lines
+    session_errors_max: Count = 20
+    command_timeout_ms: Count = 300_000  # RFC 5321 §4.5.3.2.7
+    content_timeout_ms: Count = 180_000  # RFC 5321 §4.5.3.2.5
+
+    @property
+    def database_url(self) -> str:
+        return self.database or f"sqlite:///{Path(self.data) / 'readdress.db'}"
+
+
+def load_config(file: Path | None, environment: Mapping[str, str], options: Mapping[str, Any]) -> Config:
+    """Raises ConfigError."""
+    settings: dict[str, Any] = {}
+    if file is not None:
+        try:
+            settings |= tomllib.loads(file.read_text("utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise ConfigError(f"cannot read {file}: {error}") from error
+    from_environment = {
+        name.removeprefix(ENVIRONMENT_PREFIX).lower(): value
+        for name, value in environment.items()
+        if name.startswith(ENVIRONMENT_PREFIX)
+    }
+    unknown = from_environment.keys() - set(Config.__struct_fields__)
+    if unknown:
+        raise ConfigError(f"{ENVIRONMENT_PREFIX}{min(unknown).upper()} is no setting of Readdress")
+    settings |= _typed(from_environment)
+    settings |= {name: value for name, value in options.items() if value is not None}
+    return _convert(settings)
+
+
+def split_host_port(setting: str, text: str) -> tuple[str, int]:
+    """`host:port` in two; `[::1]:25` for IPv6. Raises ConfigError."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdigit() or int(port) > 65_535:
+        raise ConfigError(f"{setting} has to be HOST:PORT, as in 127.0.0.1:4780, and not {text!r}")
+    return host.strip("[]"), int(port)
+
+
+def _typed(texts: dict[str, str]) -> dict[str, Any]:
+    """The environment knows text only: `true`, `1` and `5000` become what the setting is."""
+    try:
+        config = msgspec.convert(texts, Config, strict=False)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"in the environment: {error}") from None
+    return {name: getattr(config, name) for name in texts}
+
+
+def _convert(settings: dict[str, Any]) -> Config:
+    try:
+        return msgspec.convert(settings, Config)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"in the configuration: {error}") from None

@@ -1,0 +1,103 @@
+"""Email addresses: the resources with an id, each published under one key in the whole deployment."""
+
+from typing import NamedTuple
+
+from readdress.address import fold, fold_domain, split_address
+from readdress.directory import instances, tags
+from readdress.errors import (
+    DuplicateResourceException,
+    ResourceNotFoundException,
+    ServiceQuotaExceededException,
+)
+from readdress.store.database import Transaction
+from readdress.store.queries import load_queries
+
+sql = load_queries(__package__, "directory.sql")
+
+
+class EmailAddress(NamedTuple):
+    id: str
+    instance_id: str
+    address: str
+    display_name: str | None
+    description: str | None
+    created_ms: int
+    modified_ms: int
+
+
+def create(
+    tx: Transaction,
+    *,
+    address_id: str,
+    instance_id: str,
+    address: str,
+    display_name: str | None,
+    description: str | None,
+    addresses_max: int | None,
+) -> None:
+    """Raises ServiceQuotaExceededException at `addresses_max`, DuplicateResourceException where the key is taken."""
+    if addresses_max is not None:
+        tx.lock(instances.sql.lock_instance, id=instance_id)
+        if count(tx, instance_id) >= addresses_max:
+            raise ServiceQuotaExceededException(
+                f"The instance has {addresses_max} email addresses, its quota. Delete one, or raise the quota."
+            )
+    parts = split_address(address)
+    created = tx.execute(
+        sql.insert_address,
+        id=address_id,
+        instance_id=instance_id,
+        address=address,
+        address_key=parts.key,
+        domain=fold_domain(parts.domain),
+        display_name=display_name,
+        description=description,
+        address_folded=fold(address),
+        display_name_folded=_fold(display_name),
+        description_folded=_fold(description),
+        created_ms=tx.now_ms,
+    )
+    if not created:
+        raise DuplicateResourceException(
+            f"The email address {address} exists already; it is unique in the whole deployment, whatever its "
+            "letter case. Use the existing one, or choose another."
+        )
+
+
+def count(tx: Transaction, instance_id: str) -> int:
+    row = tx.one(sql.count_addresses, instance_id=instance_id)
+    return int(row[0]) if row else 0
+
+
+def find(tx: Transaction, *, instance_id: str, address_id: str) -> EmailAddress | None:
+    row = tx.one(sql.find_address, id=address_id, instance_id=instance_id)
+    return EmailAddress(*row) if row else None
+
+
+def get(tx: Transaction, *, instance_id: str, address_id: str) -> EmailAddress:
+    """Raises ResourceNotFoundException: the instance has no such address."""
+    found = find(tx, instance_id=instance_id, address_id=address_id)
+    if found is None:
+        raise not_found(address_id, instance_id)
+    return found
+
+
+def not_found(address_id: str, instance_id: str) -> ResourceNotFoundException:
+    return ResourceNotFoundException(f"The email address {address_id} does not exist in instance {instance_id}.")
+
+
+def update(tx: Transaction, address_id: str, *, display_name: str | None, description: str | None) -> None:
+    """What is None stays as it is; an empty text empties it."""
+    for query, value in ((sql.update_display_name, display_name), (sql.update_description, description)):
+        if value is not None:
+            tx.execute(query, id=address_id, value=value, folded=fold(value), modified_ms=tx.now_ms)
+
+
+def delete(tx: Transaction, address_id: str) -> None:
+    """The address with its tags and its relation (contract 2.7), which goes by the foreign key."""
+    tags.delete_all(tx, address_id)
+    tx.execute(sql.delete_address, id=address_id)
+
+
+def _fold(text: str | None) -> str | None:
+    return None if text is None else fold(text)

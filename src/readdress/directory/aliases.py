@@ -1,0 +1,75 @@
+"""The relation between an alias and its primary: a matching, changed under the lock of both addresses.
+
+An address takes part in at most one relation, on one side (contract 2.3). What could never be valid is a 400; what the
+present state forbids is a 409 that names the reason, for the caller can change that state.
+"""
+
+from readdress.directory import addresses
+from readdress.errors import InvalidRequestException, ResourceConflictException, ResourceNotFoundException
+from readdress.store.database import Transaction
+from readdress.store.queries import load_queries
+
+sql = load_queries(__package__, "directory.sql")
+
+
+def associate(tx: Transaction, *, instance_id: str, primary_id: str, alias_id: str) -> None:
+    """From the commit on, mail for the alias goes to the primary as well."""
+    _lock(tx, instance_id=instance_id, primary_id=primary_id, alias_id=alias_id)
+    relations = tx.all(sql.find_relations, one_id=primary_id, other_id=alias_id)
+    if relations:
+        raise ResourceConflictException(
+            _conflict({(alias, primary) for alias, primary in relations}, primary_id=primary_id, alias_id=alias_id)
+        )
+    tx.execute(sql.insert_alias, alias_id=alias_id, primary_id=primary_id, created_ms=tx.now_ms)
+
+
+def disassociate(tx: Transaction, *, instance_id: str, primary_id: str, alias_id: str) -> None:
+    """From the commit on, mail for the former alias reaches its own inbox alone."""
+    _lock(tx, instance_id=instance_id, primary_id=primary_id, alias_id=alias_id)
+    if tx.execute(sql.delete_alias, alias_id=alias_id, primary_id=primary_id):
+        return
+    relations = tx.all(sql.find_relations, one_id=primary_id, other_id=alias_id)
+    message = f"The email address {alias_id} is not an alias of {primary_id}."
+    if (primary_id, alias_id) in relations:
+        message += (
+            f" They are associated the other way round: {primary_id} is the alias and {alias_id} the primary. "
+            "Swap the two identifiers."
+        )
+    raise ResourceNotFoundException(message)
+
+
+def find_alias_of(tx: Transaction, primary_id: str) -> str | None:
+    row = tx.one(sql.find_alias_of, primary_id=primary_id)
+    return row[0] if row else None
+
+
+def _lock(tx: Transaction, *, instance_id: str, primary_id: str, alias_id: str) -> None:
+    if primary_id == alias_id:
+        raise InvalidRequestException(
+            "AliasConfiguration.EmailAddressId: an email address cannot be its own alias. Name another address."
+        )
+    pair = {"instance_id": instance_id, "one_id": primary_id, "other_id": alias_id}
+    tx.lock(sql.lock_addresses, **pair)
+    found = {row[0] for row in tx.all(sql.find_pair, **pair)}
+    for address_id in (primary_id, alias_id):
+        if address_id not in found:
+            raise addresses.not_found(address_id, instance_id)
+
+
+def _conflict(relations: set[tuple[str, str]], *, primary_id: str, alias_id: str) -> str:
+    """Which of the present relations forbids the new one; each is (alias, primary)."""
+    aliases, primaries = {alias for alias, _ in relations}, {primary for _, primary in relations}
+    if (alias_id, primary_id) in relations:
+        return f"The email address {alias_id} is already an alias of {primary_id}."
+    if (primary_id, alias_id) in relations:
+        return (
+            f"The two are associated the other way round: {primary_id} is an alias of {alias_id}. "
+            "Disassociate them first."
+        )
+    if primary_id in primaries:
+        return f"The email address {primary_id} already has an alias, and it can have one only."
+    if alias_id in aliases:
+        return f"The email address {alias_id} is already an alias of another email address."
+    if primary_id in aliases:
+        return f"The email address {primary_id} is itself an alias, and aliases cannot be chained."
+    return f"The email address {alias_id} has an alias of its own, and aliases cannot be chained."

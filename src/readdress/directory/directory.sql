@@ -1,0 +1,124 @@
+-- insert_instance
+INSERT INTO instance (id, account, alias, identity_management_type, directory_id, inbound_calls, outbound_calls,
+    created_ms)
+VALUES (:id, :account, :alias, :identity_management_type, :directory_id, :inbound_calls, :outbound_calls, :created_ms)
+ON CONFLICT DO NOTHING;
+
+-- find_instance
+SELECT id, account, alias, identity_management_type, directory_id, inbound_calls, outbound_calls, created_ms
+FROM instance WHERE id = :id AND account = :account;
+
+-- list_instances
+SELECT id, account, alias, identity_management_type, directory_id, inbound_calls, outbound_calls, created_ms
+FROM instance WHERE account = :account AND id > :after ORDER BY id LIMIT :limit;
+
+-- lock_instance
+-- While addresses are counted against a quota, or the instance goes away with them.
+SELECT id FROM instance WHERE id = :id {lock};
+
+-- delete_instance
+DELETE FROM instance WHERE id = :id;
+
+-- delete_addresses_of_instance
+DELETE FROM email_address WHERE instance_id = :instance_id;
+
+-- delete_tags_of_addresses
+DELETE FROM tag WHERE resource_id IN (SELECT id FROM email_address WHERE instance_id = :instance_id);
+
+-- count_addresses
+SELECT count(*) FROM email_address WHERE instance_id = :instance_id;
+
+-- insert_address
+INSERT INTO email_address (id, instance_id, address, address_key, domain, display_name, description, address_folded,
+    display_name_folded, description_folded, created_ms, modified_ms)
+VALUES (:id, :instance_id, :address, :address_key, :domain, :display_name, :description, :address_folded,
+    :display_name_folded, :description_folded, :created_ms, :created_ms)
+ON CONFLICT DO NOTHING;
+
+-- find_address
+SELECT id, instance_id, address, display_name, description, created_ms, modified_ms
+FROM email_address WHERE id = :id AND instance_id = :instance_id;
+
+-- lock_addresses
+-- The rows that an alias change is about, in ascending order, so that two changes can't wait for each other.
+SELECT id FROM email_address WHERE instance_id = :instance_id AND id IN (:one_id, :other_id) ORDER BY id {lock};
+
+-- update_display_name
+UPDATE email_address SET display_name = :value, display_name_folded = :folded, modified_ms = :modified_ms
+WHERE id = :id;
+
+-- update_description
+UPDATE email_address SET description = :value, description_folded = :folded, modified_ms = :modified_ms
+WHERE id = :id;
+
+-- delete_address
+DELETE FROM email_address WHERE id = :id;
+
+-- find_pair
+SELECT id FROM email_address WHERE instance_id = :instance_id AND id IN (:one_id, :other_id);
+
+-- insert_alias
+INSERT INTO alias (alias_id, primary_id, created_ms) VALUES (:alias_id, :primary_id, :created_ms);
+
+-- find_relations
+-- Every relation that one of the two takes part in, on either side.
+SELECT alias_id, primary_id FROM alias
+WHERE alias_id IN (:one_id, :other_id) OR primary_id IN (:one_id, :other_id);
+
+-- find_alias_of
+SELECT alias_id FROM alias WHERE primary_id = :primary_id;
+
+-- delete_alias
+DELETE FROM alias WHERE alias_id = :alias_id AND primary_id = :primary_id;
+
+-- lock_route
+-- Before a message is accepted: no alias change may pass between its route and its commit.
+SELECT id FROM email_address WHERE address_key = :address_key {lock};
+
+-- find_route
+SELECT a.id, a.instance_id, a.address, p.id, p.instance_id, p.address
+FROM email_address a
+LEFT JOIN alias r ON r.alias_id = a.id
+LEFT JOIN email_address p ON p.id = r.primary_id
+WHERE a.address_key = :address_key;
+
+-- find_domain
+SELECT 1 FROM email_address WHERE domain = :domain LIMIT 1;
+
+-- list_tags
+SELECT key, value FROM tag WHERE resource_id = :resource_id ORDER BY key;
+
+-- put_tag
+INSERT INTO tag (resource_id, key, value) VALUES (:resource_id, :key, :value)
+ON CONFLICT (resource_id, key) DO UPDATE SET value = excluded.value;
+
+-- delete_tag
+DELETE FROM tag WHERE resource_id = :resource_id AND key = :key;
+
+-- delete_tags
+DELETE FROM tag WHERE resource_id = :resource_id;
+
+-- search_page
+-- {where} is built of the fragments below; the order is that of creation, which never changes.
+SELECT e.id, e.instance_id, e.address, e.display_name, e.description, e.created_ms, e.modified_ms, r.alias_id
+FROM email_address e LEFT JOIN alias r ON r.primary_id = e.id
+WHERE e.instance_id = :instance_id AND e.id > :after_id AND {where}
+ORDER BY e.id LIMIT :limit;
+
+-- search_count
+SELECT count(*) FROM email_address e WHERE e.instance_id = :instance_id AND {where};
+
+-- search_exact
+{column} = :{value};
+
+-- search_starts_with
+substr({column}, 1, length(:{value})) = :{value};
+
+-- search_contains
+{column} LIKE :{value} ESCAPE '!';
+
+-- search_tag
+EXISTS (SELECT 1 FROM tag t WHERE t.resource_id = e.id AND t.key = :{key} AND t.value = :{value});
+
+-- search_tag_key
+EXISTS (SELECT 1 FROM tag t WHERE t.resource_id = e.id AND t.key = :{key})

@@ -1,0 +1,1 @@
+"""HTTP in, one operation called, HTTP out."""

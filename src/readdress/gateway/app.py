@@ -1,0 +1,185 @@
+"""The HTTP door: one ASGI application, and the pipeline of every call from top to bottom in one function.
+
+The order of the checks is contract: size → signature → operation → shape → access → rate → token → state. Whatever fails
+inside is logged with the request's id, and the caller reads InternalServiceException and nothing more.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple, TypeAlias
+
+from readdress.api import access
+from readdress.api.access import Caller, Keyring, Quotas
+from readdress.api.arn import Scope
+from readdress.api.operation import Operations, call, decode
+from readdress.api.rates import Rates
+from readdress.clock import Clock, new_id
+from readdress.errors import (
+    InternalServiceException,
+    RequestEntityTooLargeException,
+    ServiceError,
+    ServiceUnavailableException,
+    ThrottlingException,
+    UnrecognizedClientException,
+)
+from readdress.gateway import json_1_1, rest_json, sigv4
+from readdress.gateway.sigv4 import HttpRequest
+from readdress.gateway.wire import JSON, JSON_1_1, HttpResponse, write_error
+from readdress.store.database import Database, StoreBusy, StoreError
+
+log = logging.getLogger("readdress.gateway")
+
+HEALTH_PATH = b"/_readdress/health"
+SERVICE = "connect"
+
+AsgiScope: TypeAlias = dict[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[dict[str, Any]]]
+Send: TypeAlias = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+class Settings(NamedTuple):
+    """What the door has to know; sizes in bytes."""
+
+    region: str
+    request_bytes_max: int
+    token_retention_days: int
+    quotas: Quotas
+
+
+class Gateway:
+    """The ASGI application over one database and one set of operations."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        operations: Operations,
+        keyring: Keyring,
+        rates: Rates,
+        clock: Clock,
+        settings: Settings,
+        is_ready: Callable[[], bool],
+    ) -> None:
+        self._database = database
+        self._operations = operations
+        self._router = rest_json.Router(operations)
+        self._keyring = keyring
+        self._rates = rates
+        self._clock = clock
+        self._settings = settings
+        self._is_ready = is_ready
+
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        request_id = new_id()
+        is_rpc = any(name == b"x-amz-target" for name, _ in scope["headers"])
+        try:
+            response = await self._answer(scope, receive, request_id)
+        except ServiceError as error:
+            response = write_error(error, JSON_1_1 if is_rpc else JSON)
+        await _send(send, response, request_id)
+
+    async def _answer(self, scope: AsgiScope, receive: Receive, request_id: str) -> HttpResponse:
+        try:
+            return await self._pipeline(scope, receive, request_id)
+        except ServiceError:
+            raise
+        except StoreBusy:
+            raise ThrottlingException(
+                "Others are changing the same resources; nothing was changed. Try again."
+            ) from None
+        except StoreError:
+            log.exception("request %s: the store failed", request_id)
+            raise ServiceUnavailableException(
+                "The service cannot store or read now; nothing was changed. Try again."
+            ) from None
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            log.exception("request %s failed", request_id)
+            raise InternalServiceException(
+                f"Request processing failed. Give the request id {request_id} to the operator."
+            ) from None
+
+    async def _pipeline(self, scope: AsgiScope, receive: Receive, request_id: str) -> HttpResponse:
+        """A call, from its bytes to its answer."""
+        body = await _read_body(scope, receive, self._settings.request_bytes_max)
+        request = HttpRequest(scope["method"], scope["raw_path"], scope["query_string"], scope["headers"], body)
+        if request.path == HEALTH_PATH:
+            return await self._health()
+        caller = await self._authenticate(request)
+        is_rpc = json_1_1.is_json_1_1(request)
+        operation, values = json_1_1.read(self._operations, request) if is_rpc else self._router.read(request)
+        typed = decode(operation, values, caller.scope)
+        answer = await call(
+            self._database,
+            operation,
+            typed,
+            caller,
+            rates=self._rates,
+            request_id=request_id,
+            token_retention_days=self._settings.token_retention_days,
+        )
+        return json_1_1.write(answer) if is_rpc else rest_json.write(answer)
+
+    async def _authenticate(self, request: HttpRequest) -> Caller:
+        """Who signed. A key is looked up for every request, so that disabling one takes effect at once."""
+        authorization = sigv4.read_authorization(request)
+        key = await self._database.read(lambda tx: access.find_key(tx, authorization.access_key_id))
+        if key is None or key.disabled_ms is not None:
+            raise UnrecognizedClientException(
+                "The security token included in the request is invalid: use an access key that exists and is enabled."
+            )
+        sigv4.verify(
+            request,
+            authorization,
+            secret=self._keyring.open(key.id, key.sealed_secret),
+            region=self._settings.region,
+            service=SERVICE,
+            now_ms=self._clock.now_ms(),
+        )
+        scope = Scope(account=key.account, region=self._settings.region)
+        return Caller(key.id, scope, access.parse_policy_once(key.policy), self._settings.quotas)
+
+    async def _health(self) -> HttpResponse:
+        """200 when HTTP, SMTP and the database are ready."""
+        if not self._is_ready():
+            raise ServiceUnavailableException("The service is starting or stopping.")
+        await self._database.read(lambda tx: access.find_key(tx, ""))
+        return HttpResponse(200, JSON, b'{"Status":"OK"}')
+
+
+async def _read_body(scope: AsgiScope, receive: Receive, bytes_max: int) -> bytes:
+    """The whole body. Raises RequestEntityTooLargeException as soon as it is known to be too large."""
+    for name, value in scope["headers"]:
+        if name == b"content-length" and value.isdigit() and int(value) > bytes_max:
+            raise _too_large(bytes_max)
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    if not message.get("more_body", False):
+        return body
+    pieces, size = [body], len(body)
+    while message.get("more_body", False):
+        message = await receive()
+        pieces.append(message.get("body", b""))
+        size += len(pieces[-1])
+        if size > bytes_max:
+            raise _too_large(bytes_max)
+    return b"".join(pieces)
+
+
+def _too_large(bytes_max: int) -> RequestEntityTooLargeException:
+    return RequestEntityTooLargeException(f"The body is larger than {bytes_max} bytes. Send a smaller request.")
+
+
+async def _send(send: Send, response: HttpResponse, request_id: str) -> None:
+    headers = [
+        (b"x-amzn-requestid", request_id.encode()),
+        (b"content-type", response.content_type.encode()),
+        (b"content-length", str(len(response.body)).encode()),
+    ]
+    headers += [(name.encode(), value.encode()) for name, value in response.headers.items()]
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    await send({"type": "http.response.body", "body": response.body})

@@ -1,0 +1,128 @@
+"""The REST-JSON wire, which every SDK sends: method and path name the operation, the body holds the rest.
+
+Routes are matched on the raw path, for identifiers may be ARNs and arrive percent-encoded in one segment.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+from urllib.parse import parse_qsl, unquote_to_bytes
+
+import msgspec
+
+from readdress.api.messages import MessageContent
+from readdress.api.operation import Operation
+from readdress.api.shapes import Answer, Empty
+from readdress.errors import InvalidParameterException, UnknownOperationException
+from readdress.gateway.sigv4 import HttpRequest
+from readdress.gateway.wire import JSON, HttpResponse, decode_object
+
+QUERY_FIELDS_MAX = 200
+
+
+@dataclass(frozen=True)
+class _Route:
+    """An operation's path in segments; where `members` has a name, the segment is that member's value."""
+
+    operation: Operation
+    segments: tuple[bytes, ...]
+    members: tuple[str, ...]
+    query_types: dict[str, type]
+
+    def match(self, segments: list[bytes]) -> bool:
+        return all(
+            member or segment == given
+            for segment, member, given in zip(self.segments, self.members, segments, strict=True)
+        )
+
+
+class Router:
+    """The REST-JSON wire of a set of operations."""
+
+    def __init__(self, operations: Iterable[Operation]) -> None:
+        self._routes: dict[tuple[str, int], list[_Route]] = {}
+        for operation in operations:
+            route = _route(operation)
+            self._routes.setdefault((operation.binding.method, len(route.segments)), []).append(route)
+
+    def read(self, request: HttpRequest) -> tuple[Operation, dict[str, Any]]:
+        """The operation and its members' values. Raises UnknownOperationException, SerializationException, and
+        InvalidParameterException for a path or query that is no text.
+        """
+        segments = request.path.split(b"/")
+        for route in self._routes.get((request.method, len(segments)), ()):
+            if route.match(segments):
+                return route.operation, _read_members(route, segments, request)
+        raise UnknownOperationException(
+            f"No operation has the method {request.method} and this path. Check the endpoint and the SDK's service."
+        )
+
+
+def write(answer: Answer) -> HttpResponse:
+    if isinstance(answer, Empty):
+        return HttpResponse(200, JSON)
+    if isinstance(answer, MessageContent):
+        return HttpResponse(200, "message/rfc822", answer.content)
+    return HttpResponse(200, JSON, msgspec.json.encode(answer))
+
+
+def _route(operation: Operation) -> _Route:
+    segments = operation.binding.path.split("/")
+    hints = get_type_hints(operation.request)
+    wire_names = {field.encode_name: field.name for field in msgspec.structs.fields(operation.request)}
+    return _Route(
+        operation,
+        tuple(segment.encode() for segment in segments),
+        tuple(segment.strip("{}") if segment.startswith("{") else "" for segment in segments),
+        {name: _plain_type(hints[wire_names[member]]) for name, member in operation.binding.query.items()},
+    )
+
+
+def _plain_type(hint: Any) -> type:
+    """int, list or str: what a query has to be turned into."""
+    while get_origin(hint) is Annotated:
+        hint = get_args(hint)[0]
+    if get_origin(hint) in {Union, UnionType}:
+        return next(_plain_type(part) for part in get_args(hint) if part is not type(None))
+    plain: type = get_origin(hint) or hint
+    return plain
+
+
+def _read_members(route: _Route, segments: list[bytes], request: HttpRequest) -> dict[str, Any]:
+    operation = route.operation
+    values = decode_object(request.body) if request.method not in {"GET", "DELETE"} else {}
+    if route.query_types and request.query:
+        values |= _read_query(route, request.query)
+    for member, segment in zip(route.members, segments, strict=True):
+        if member:
+            try:
+                values[member] = unquote_to_bytes(segment).decode()
+            except UnicodeDecodeError:
+                raise operation.refusal(InvalidParameterException, f"{member}: is not UTF-8.") from None
+    return values
+
+
+def _read_query(route: _Route, query: bytes) -> dict[str, Any]:
+    operation = route.operation
+    values: dict[str, Any] = {}
+    try:
+        pairs = parse_qsl(
+            query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=QUERY_FIELDS_MAX
+        )
+    except (UnicodeDecodeError, ValueError):
+        raise operation.refusal(
+            InvalidParameterException, f"The query is not UTF-8, or has more than {QUERY_FIELDS_MAX} fields."
+        ) from None
+    for name, text in pairs:
+        member = operation.binding.query.get(name)
+        if member is None:
+            continue
+        kind = route.query_types[name]
+        if kind is list:
+            values.setdefault(member, []).append(text)
+        elif kind is int and text.lstrip("-").isascii() and text.lstrip("-").isdigit() and len(text) < 20:
+            values[member] = int(text)
+        else:
+            values[member] = text
+    return values

@@ -1,0 +1,1 @@
+"""Accepted messages: each stored once, with one delivery for every inbox it reached."""

@@ -1,0 +1,47 @@
+"""The little that intake has to know of a message's header; it is looked at and never rewritten."""
+
+import re
+from email.errors import HeaderParseError
+from email.header import decode_header, make_header
+from typing import NamedTuple
+
+SUBJECT_CHARACTERS_MAX = 998
+
+_SUBJECT = re.compile(rb"^subject[ \t]*:((?:[^\r\n]|\r\n[ \t])*)", re.IGNORECASE | re.MULTILINE)
+_RECEIVED = re.compile(rb"^received[ \t]*:", re.IGNORECASE | re.MULTILINE)
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
+
+
+class HeaderFacts(NamedTuple):
+    """`is_complete` is False where the header did not end within what was looked at."""
+
+    subject: str
+    received_count: int
+    is_complete: bool
+
+
+def look_at_header(content: bytes, *, is_whole: bool) -> HeaderFacts:
+    """Facts from the beginning of a message; `is_whole` says that nothing follows."""
+    if content.startswith(b"\r\n"):
+        end = 0
+    else:
+        end = content.find(b"\r\n\r\n")
+    header = content[:end] if end >= 0 else content
+    subject = _SUBJECT.search(header)
+    return HeaderFacts(
+        subject=_decode(subject[1]) if subject else "",
+        received_count=len(_RECEIVED.findall(header)),
+        is_complete=end >= 0 or is_whole,
+    )
+
+
+def _decode(raw: bytes) -> str:
+    """RFC 2047 words and raw UTF-8 as text; what can't be decoded stays as it is."""
+    text = raw.replace(b"\r\n", b"").decode("utf-8", "replace")
+    if "=?" in text:
+        try:
+            text = str(make_header(decode_header(text)))
+        except (HeaderParseError, LookupError, ValueError):
+            pass
+    text = text.encode("utf-8", "replace").decode("utf-8")
+    return _CONTROLS.sub(" ", text).strip()[:SUBJECT_CHARACTERS_MAX]

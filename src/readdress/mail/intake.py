@@ -1,0 +1,229 @@
+"""Accepting mail: every recipient is routed again inside the transaction that stores the message, and 250 follows it.
+
+Contract 6: one transaction stores the message once and one delivery per inbox; its commit comes before the reply. What we
+can't do now is a 4xx and nothing is stored. A message longer than one part is staged part by part while it comes in, so
+that none is held in memory; the accepting transaction makes it visible, or it is swept.
+"""
+
+import logging
+from collections.abc import Awaitable
+from dataclasses import dataclass, field
+
+from readdress.address import Address
+from readdress.clock import new_id, rfc_5322
+from readdress.directory import routing
+from readdress.inbox import messages
+from readdress.mail.header import HeaderFacts, look_at_header
+from readdress.smtp import reply
+from readdress.smtp.grammar import Path
+from readdress.smtp.reply import Reply
+from readdress.smtp.server import Peer
+from readdress.smtp.session import Envelope
+from readdress.store.database import Database, StoreError, StoreFull, Transaction
+
+log = logging.getLogger("readdress.mail")
+
+PART_BYTES_MAX = 262_144
+STAGING_MS_MAX = 3_600_000
+# RFC 5321 §6.3 asks for 100 at least where loops are found by counting alone; contract 6 says 50.
+RECEIVED_MAX = 50
+
+
+class _RouteRefused(Exception):
+    def __init__(self, answers: list[Reply]) -> None:
+        super().__init__()
+        self.answers = answers
+
+
+@dataclass
+class _Arrival:
+    """What leads to one inbox: the recipients as given, and why."""
+
+    destination: routing.Destination
+    recipients: list[str] = field(default_factory=list)
+    reasons: list[messages.Reason] = field(default_factory=list)
+
+
+class Intake:
+    """The Backend of the SMTP server."""
+
+    def __init__(self, database: Database, *, hostname: str) -> None:
+        self._database = database
+        self._hostname = hostname
+
+    async def check_recipient(self, recipient: Path) -> Reply:
+        address = _address(recipient)
+        try:
+            route = await self._database.read(lambda tx: routing.route(tx, address))
+        except StoreError:
+            log.warning("cannot look up a recipient", exc_info=True)
+            return reply.STORE_TROUBLE
+        return route.reply
+
+    def begin_message(self, envelope: Envelope, peer: Peer) -> "Incoming":
+        return Incoming(self._database, hostname=self._hostname, envelope=envelope, peer=peer)
+
+
+class Incoming:
+    """One message on its way in, under the id that it will have."""
+
+    def __init__(self, database: Database, *, hostname: str, envelope: Envelope, peer: Peer) -> None:
+        self._database = database
+        self._hostname = hostname
+        self._envelope = envelope
+        self._peer = peer
+        self.id = new_id()
+        self._pieces: list[bytes] = []
+        self._pieces_bytes = 0
+        self._size_bytes = 0
+        self._parts_staged = 0
+        self._facts: HeaderFacts | None = None
+        self._trouble: Reply | None = None
+
+    async def add(self, content: bytes) -> None:
+        self._pieces.append(content)
+        self._pieces_bytes += len(content)
+        self._size_bytes += len(content)
+        if self._pieces_bytes > PART_BYTES_MAX:
+            await self._stage()
+
+    async def accept(self) -> list[Reply]:
+        last_part = b"".join(self._pieces)
+        facts = self._facts or look_at_header(last_part, is_whole=True)
+        refusal = self._trouble or _refuse(facts)
+        answers = [refusal] if refusal else await self._store(last_part, facts)
+        if not answers[0].is_positive and self._parts_staged:
+            await self.abort()
+        log.info(
+            "message %s from <%s> (%s): %s",
+            self.id,
+            self._envelope.sender.text,
+            self._peer.address,
+            answers[0],
+        )
+        return answers
+
+    async def abort(self) -> None:
+        self._pieces.clear()
+        if self._parts_staged:
+            self._parts_staged = 0
+            # What can't be dropped now is swept when its time is over.
+            await _reply_for(self._database.write(lambda tx: messages.drop_staged(tx, self.id)))
+
+    async def _stage(self) -> None:
+        content, part = b"".join(self._pieces), self._parts_staged
+        self._pieces.clear()
+        self._pieces_bytes = 0
+        if self._trouble:
+            return
+        self._facts = self._facts or look_at_header(content, is_whole=False)
+
+        def stage(tx: Transaction) -> None:
+            messages.stage_content(
+                tx, message_id=self.id, part=part, content=content, expires_ms=tx.now_ms + STAGING_MS_MAX
+            )
+
+        self._parts_staged += 1
+        self._trouble = await _reply_for(self._database.write(stage))
+
+    async def _store(self, last_part: bytes, facts: HeaderFacts) -> list[Reply]:
+        recipients = [(recipient.text, _address(recipient)) for recipient in self._envelope.recipients]
+
+        def store(tx: Transaction) -> None:
+            arrivals = _route_all(tx, recipients)
+            if self._parts_staged and not messages.unstage_content(tx, self.id):
+                raise _RouteRefused([reply.STORE_TROUBLE])
+            messages.insert(tx, self._message(tx, facts))
+            messages.insert_content(tx, message_id=self.id, part=self._parts_staged, content=last_part)
+            _deliver(tx, self.id, arrivals)
+
+        try:
+            trouble = await _reply_for(self._database.write(store))
+        except _RouteRefused as refused:
+            return refused.answers
+        return [trouble or reply.accepted(self.id)] * len(recipients)
+
+    def _message(self, tx: Transaction, facts: HeaderFacts) -> messages.Message:
+        return messages.Message(
+            id=self.id,
+            received_ms=tx.now_ms,
+            sender=self._envelope.sender.text,
+            subject=facts.subject,
+            size_bytes=self._size_bytes,
+            trace=self._received_field(tx.now_ms),
+            peer=self._peer.address,
+            ehlo=self._peer.ehlo,
+            tls=self._peer.tls,
+        )
+
+    def _received_field(self, now_ms: int) -> str:
+        """RFC 5321 §4.4; one recipient may be named, several would betray each other."""
+        protocol = "ESMTP" if self._peer.extended else "SMTP"
+        if self._envelope.smtputf8:
+            protocol = "UTF8SMTP"  # RFC 6531 §4.3
+        recipients = self._envelope.recipients
+        named = f"\r\n\tfor <{recipients[0].text}>" if len(recipients) == 1 else ""
+        address = f"IPv6:{self._peer.address}" if ":" in self._peer.address else self._peer.address
+        return (
+            f"Received: from {self._peer.ehlo} ([{address}])\r\n"
+            f"\tby {self._hostname} with {protocol} id {self.id}{named};\r\n\t{rfc_5322(now_ms)}\r\n"
+        )
+
+
+def _refuse(facts: HeaderFacts) -> Reply | None:
+    if not facts.is_complete:
+        return reply.HEADER_TOO_BIG
+    return reply.LOOP if facts.received_count > RECEIVED_MAX else None
+
+
+def _route_all(tx: Transaction, recipients: list[tuple[str, Address]]) -> list[_Arrival]:
+    """Every inbox once, whatever leads to it. Raises _RouteRefused where a recipient is gone by now.
+
+    SMTP has one reply for all: when only some are gone the sender is asked to come again, and then hears at RCPT which.
+    """
+    for address in sorted({address for _, address in recipients}, key=lambda address: address.key):
+        routing.lock(tx, address)
+    routes = [(text, routing.route(tx, address)) for text, address in recipients]
+    if not all(route.destinations for _, route in routes):
+        raise _RouteRefused([reply.ROUTE_CHANGED if route.destinations else route.reply for _, route in routes])
+    arrivals: dict[str, _Arrival] = {}
+    for text, route in routes:
+        for destination in route.destinations:
+            arrival = arrivals.setdefault(destination.address_id, _Arrival(destination))
+            reason = messages.Reason(destination.reason, destination.alias_id)
+            if text not in arrival.recipients:
+                arrival.recipients.append(text)
+            if reason not in arrival.reasons:
+                arrival.reasons.append(reason)
+    return list(arrivals.values())
+
+
+def _deliver(tx: Transaction, message_id: str, arrivals: list[_Arrival]) -> None:
+    for arrival in arrivals:
+        messages.insert_delivery(
+            tx,
+            delivery_id=new_id(),
+            message_id=message_id,
+            address_id=arrival.destination.address_id,
+            instance_id=arrival.destination.instance_id,
+            recipients=arrival.recipients,
+            reasons=arrival.reasons,
+        )
+
+
+async def _reply_for(stored: Awaitable[object]) -> Reply | None:
+    """None once it is stored; else what to tell the sender, who is never to blame for our trouble (contract 6)."""
+    try:
+        await stored
+    except StoreFull:
+        log.exception("the disk is full")
+        return reply.STORE_FULL
+    except StoreError:
+        log.exception("cannot store")
+        return reply.STORE_TROUBLE
+    return None
+
+
+def _address(recipient: Path) -> Address:
+    assert recipient.address is not None, "a recipient is never the null path"
+    return recipient.address

@@ -1,0 +1,263 @@
+"""Builds every part of the program from a Config, and runs it: the only place that wires.
+
+HTTP, SMTP and the database live in one process and one event loop. SIGTERM or SIGINT stops it: no new connections, work
+in hand is finished or refused with 421 or 503, within `drain_ms`; what was acknowledged is on disk already.
+"""
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import uvicorn
+
+from readdress.api import access, idempotency
+from readdress.api.access import Quotas
+from readdress.api.catalogue import OPERATIONS
+from readdress.api.policy import ALLOW_EVERYTHING
+from readdress.api.rates import Rate, Rates
+from readdress.clock import Clock
+from readdress.config import Config, ConfigError, split_host_port
+from readdress.directory import instances
+from readdress.gateway.app import Gateway, Settings
+from readdress.inbox import messages
+from readdress.mail.intake import Intake
+from readdress.smtp.server import SmtpServer, Timeouts
+from readdress.smtp.session import Limits
+from readdress.store.database import StoreError, Transaction
+from readdress.store.sqlite import SqliteDatabase
+
+log = logging.getLogger("readdress")
+
+DEV_KEY = "test"
+DEV_INSTANCE = "12345678-1234-1234-1234-123456789012"
+KEY_FILE = "secret.key"
+MAINTENANCE_INTERVAL_S = 60
+
+# Amazon Connect's published figures, for `aws_limits` (contract 5).
+AWS_QUOTAS = Quotas(addresses_max=100, instances_max=2)
+AWS_RATE = Rate(per_second=2, burst=5)
+
+
+class NewKey(NamedTuple):
+    """An administrator's key that the first start made; its secret is shown once."""
+
+    access_key_id: str
+    secret: str
+
+
+class Ready(NamedTuple):
+    """Where the service listens."""
+
+    http: str
+    smtp: str
+    new_key: NewKey | None
+
+
+class Service:
+    """The whole program, built and not yet listening."""
+
+    def __init__(self, config: Config, clock: Clock | None = None) -> None:
+        """Opens the database. Raises ConfigError, SchemaError, KeyFileError."""
+        self.config = config
+        self.clock = clock or Clock()
+        if config.dev:
+            _require_loopback("http", config.http)
+            _require_loopback("smtp", config.smtp)
+        data = Path(config.data)
+        data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.keyring = access.load_keyring(data / KEY_FILE)
+        self.database = open_database(config, self.clock)
+        self._new_key = self.database.run(self._prepare)
+        self._is_ready = False
+        hostname = config.hostname or socket.gethostname()
+        self._smtp = SmtpServer(
+            Intake(self.database, hostname=hostname),
+            hostname=hostname,
+            limits=Limits(
+                command_line_bytes_max=config.command_line_bytes_max,
+                content_line_bytes_max=config.content_line_bytes_max,
+                message_bytes_max=config.message_bytes_max,
+                recipients_max=config.recipients_max,
+                errors_max=config.session_errors_max,
+            ),
+            timeouts=Timeouts(
+                command_s=config.command_timeout_ms / 1000,
+                content_s=config.content_timeout_ms / 1000,
+                drain_s=config.drain_ms / 1000,
+            ),
+            connections_max=config.connections_max,
+        )
+        self._http = _HttpServer(self._gateway(), drain_s=config.drain_ms / 1000)
+
+    async def run(self, on_ready: Callable[[Ready], None], stop: asyncio.Event | None = None) -> None:
+        """Listen until SIGTERM, SIGINT or `stop`."""
+        stop = stop or asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            with contextlib.suppress(NotImplementedError, ValueError):  # Windows; not the main thread
+                loop.add_signal_handler(number, stop.set)
+        maintenance = asyncio.create_task(self._maintain())
+        try:
+            http_host, http_port = split_host_port("http", self.config.http)
+            smtp_host, smtp_port = split_host_port("smtp", self.config.smtp)
+            http_port = await self._http.start(http_host, http_port)
+            smtp_port = await self._smtp.start(smtp_host, smtp_port)
+            self._is_ready = True
+            on_ready(Ready(_join(http_host, http_port), _join(smtp_host, smtp_port), self._new_key))
+            await stop.wait()
+        finally:
+            self._is_ready = False
+            maintenance.cancel()
+            await asyncio.gather(self._http.stop(), self._smtp.stop())
+            self.database.close()
+
+    def _gateway(self) -> Gateway:
+        config = self.config
+        return Gateway(
+            database=self.database,
+            operations=OPERATIONS,
+            keyring=self.keyring,
+            rates=Rates(AWS_RATE if config.aws_limits else None, self.clock),
+            clock=self.clock,
+            settings=Settings(
+                region=config.region,
+                request_bytes_max=config.request_bytes_max,
+                token_retention_days=config.token_retention_days,
+                quotas=AWS_QUOTAS if config.aws_limits else Quotas(),
+            ),
+            is_ready=lambda: self._is_ready,
+        )
+
+    def _prepare(self, tx: Transaction) -> NewKey | None:
+        """The first key; in development, the well-known one and the instance of the documentation."""
+        account = self.config.account
+        if self.config.dev:
+            access.create_key(
+                tx,
+                self.keyring,
+                account=account,
+                name="development",
+                policy=ALLOW_EVERYTHING,
+                access_key_id=DEV_KEY,
+                secret=DEV_KEY,
+            )
+            if instances.find(tx, account=account, instance_id=DEV_INSTANCE) is None:
+                instances.create(tx, _dev_instance(account, tx.now_ms))
+            return None
+        if any(key.id != DEV_KEY for key in access.list_keys(tx)):
+            return None
+        made = access.create_key(tx, self.keyring, account=account, name="administrator", policy=ALLOW_EVERYTHING)
+        return NewKey(*made)
+
+    async def _maintain(self) -> None:
+        """Forget what is past its time, a little at a time."""
+        retention_days = self.config.token_retention_days
+
+        def tidy(tx: Transaction) -> int:
+            return idempotency.delete_expired(tx, retention_days=retention_days) + messages.sweep_staged(tx)
+
+        while True:
+            try:
+                while await self.database.write(tidy):
+                    await asyncio.sleep(0.1)
+            except StoreError:
+                log.warning("maintenance is put off", exc_info=True)
+            await asyncio.sleep(MAINTENANCE_INTERVAL_S)
+
+
+class _HttpServer:
+    """uvicorn in an event loop that is not its own, with the signals left to the service."""
+
+    def __init__(self, gateway: Gateway, *, drain_s: float) -> None:
+        config = uvicorn.Config(
+            gateway,
+            loop="none",
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=max(1, int(drain_s)),
+            backlog=1024,
+        )
+        self._server = _QuietServer(config)
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen; gives the port."""
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        self._task = asyncio.create_task(self._server.serve(sockets=[listener]))
+        while not self._server.started and not self._task.done():  # noqa: ASYNC110 - uvicorn has no event for it
+            await asyncio.sleep(0.001)
+        port_taken: int = listener.getsockname()[1]
+        return port_taken
+
+    async def stop(self) -> None:
+        if self._task:
+            self._server.should_exit = True
+            await self._task
+
+
+class _QuietServer(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def open_database(config: Config, clock: Clock) -> SqliteDatabase:
+    """Raises ConfigError for a URL that names no database we know, SchemaError for one we can't serve."""
+    return SqliteDatabase(database_path(config), clock=clock, lock_wait_ms=config.lock_wait_ms)
+
+
+def database_path(config: Config) -> Path:
+    url = config.database_url
+    if not url.startswith("sqlite:///"):
+        raise ConfigError(f"database has to be sqlite:///PATH, and not {url!r}")
+    return Path(url.removeprefix("sqlite:///"))
+
+
+def _dev_instance(account: str, now_ms: int) -> instances.Instance:
+    return instances.Instance(
+        id=DEV_INSTANCE,
+        account=account,
+        alias="development",
+        identity_management_type="CONNECT_MANAGED",
+        directory_id=None,
+        inbound_calls=1,
+        outbound_calls=1,
+        created_ms=now_ms,
+    )
+
+
+def _require_loopback(setting: str, text: str) -> None:
+    """Everyone knows the development key, so nobody but this machine may reach it (contract 4)."""
+    host, _ = split_host_port(setting, text)
+    with contextlib.suppress(ValueError):
+        if host == "localhost" or ipaddress.ip_address(host).is_loopback:
+            return
+    raise ConfigError(
+        f"--dev listens on loopback only, for its key is known to everyone: {setting} = {text} has to be 127.0.0.1:PORT; "
+        "or start without --dev"
+    )
+
+
+def _join(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def secure_umask() -> None:
+    """What the service writes, mail above all, is for its own user."""
+    os.umask(0o077)

@@ -1,0 +1,1 @@
+"""The mail protocol and nothing else: no directory, no database."""

@@ -1,0 +1,69 @@
+"""What the server says: a code, an enhanced status code, and a text that reveals nothing inside (RFC 5321 §4.2, 3463).
+
+Whether a refusal is temporary (4xx) or permanent (5xx) is decided here, in one table. What we could not do is never
+the sender's fault, so it is never a 5xx.
+"""
+
+from typing import NamedTuple
+
+
+class Reply(NamedTuple):
+    code: int
+    enhanced: str
+    text: str
+
+    @property
+    def is_positive(self) -> bool:
+        return self.code < 400
+
+    def __str__(self) -> str:
+        return f"{self.code} {self.enhanced} {self.text}" if self.enhanced else f"{self.code} {self.text}"
+
+    def encode(self) -> bytes:
+        return f"{self}\r\n".encode()
+
+
+OK = Reply(250, "2.0.0", "OK")
+SENDER_OK = Reply(250, "2.1.0", "sender OK")
+RECIPIENT_OK = Reply(250, "2.1.5", "recipient OK")
+CLOSING = Reply(221, "2.0.0", "closing the connection")
+START_CONTENT = Reply(354, "", "end with <CRLF>.<CRLF>")
+CANNOT_VERIFY = Reply(252, "2.1.5", "cannot verify; send the mail and see")  # RFC 5321 §3.5.3
+HELP = Reply(214, "2.0.0", "HELO EHLO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT")
+
+TOO_MANY_CONNECTIONS = Reply(421, "4.7.0", "too many connections, try again later")
+SHUTTING_DOWN = Reply(421, "4.3.2", "the service is shutting down, try again later")
+TIMED_OUT = Reply(421, "4.4.2", "nothing came for too long, closing the connection")
+TOO_MANY_ERRORS = Reply(421, "4.7.0", "too many errors, closing the connection")
+STORE_TROUBLE = Reply(451, "4.3.0", "cannot store or look up now, try again later")
+STORE_FULL = Reply(452, "4.3.1", "no room to store the message now, try again later")
+TOO_MANY_RECIPIENTS = Reply(452, "4.5.3", "too many recipients, send the rest in another message")
+ROUTE_CHANGED = Reply(451, "4.3.0", "a recipient changed meanwhile, send the message again")
+
+LINE_TOO_LONG = Reply(500, "5.5.2", "line too long")
+BARE_LINE_END = Reply(500, "5.5.2", "a line ends with CRLF and holds no other CR, LF or NUL")
+UNKNOWN_COMMAND = Reply(500, "5.5.1", "command not recognised")
+SYNTAX_ERROR = Reply(501, "5.5.4", "syntax error in parameters")
+NO_PARAMETERS = Reply(501, "5.5.4", "this command takes no parameters")
+BAD_EHLO = Reply(501, "5.5.4", "give a domain or an address literal")
+BAD_SENDER = Reply(501, "5.1.7", "not a valid sender path")
+BAD_RECIPIENT = Reply(501, "5.1.3", "not a valid recipient path")
+UNKNOWN_PARAMETER = Reply(555, "5.5.4", "unknown parameter")
+NEEDS_SMTPUTF8 = Reply(553, "5.6.7", "give SMTPUTF8 with MAIL to use such an address")  # RFC 6531 §3.5
+NOT_IMPLEMENTED = Reply(502, "5.5.1", "command not implemented")
+EHLO_FIRST = Reply(503, "5.5.1", "send EHLO or HELO first")
+MAIL_FIRST = Reply(503, "5.5.1", "send MAIL first")
+MAIL_TWICE = Reply(503, "5.5.1", "a mail transaction is open already, send RSET to begin again")
+RECIPIENT_FIRST = Reply(503, "5.5.1", "no valid recipient")
+EARLY_TALKER = Reply(554, "5.5.0", "you spoke before it was your turn")
+UNKNOWN_RECIPIENT = Reply(550, "5.1.1", "no such address here")
+NOT_OUR_DOMAIN = Reply(550, "5.7.1", "we do not take mail for that domain")
+BARE_CONTENT = Reply(550, "5.5.2", "the message has a CR, LF or NUL outside a line end CRLF")
+CONTENT_LINE_TOO_LONG = Reply(550, "5.6.0", "the message has a line that is too long")
+TOO_BIG = Reply(552, "5.3.4", "the message is too big")
+HEADER_TOO_BIG = Reply(552, "5.3.4", "the header of the message is too big")
+LOOP = Reply(554, "5.4.6", "the message has gone through too many hosts, it loops")
+
+
+def accepted(message_id: str) -> Reply:
+    return Reply(250, "2.0.0", f"accepted {message_id}")

@@ -1,0 +1,312 @@
+"""SMTP on sockets: connections, time-outs and limits around the sans-IO session; storage is behind `Backend`.
+
+A connection is one task. What the backend can't do now is a 4xx to the sender, who will come again; an error of our
+own is logged and answered the same way, never with its text.
+"""
+
+import asyncio
+import logging
+import select
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+from readdress.smtp import reply
+from readdress.smtp.grammar import Path
+from readdress.smtp.reply import Reply
+from readdress.smtp.session import (
+    Closed,
+    ContentReceived,
+    Envelope,
+    Limits,
+    MessageEnded,
+    MessageStarted,
+    NeedData,
+    RecipientGiven,
+    Session,
+    State,
+)
+
+log = logging.getLogger("readdress.smtp")
+
+# A connection holds about this much of a message at a time; past it, the sender waits.
+READ_BYTES_MAX = 262_144
+SWEEP_INTERVAL_S = 1.0
+
+
+@dataclass(frozen=True)
+class Peer:
+    """The other end of a connection, as a Received field wants it."""
+
+    address: str
+    ehlo: str
+    extended: bool
+    tls: str | None = None
+
+
+class IncomingMessage(Protocol):
+    """A message on its way in; ends with `accept` or `abort`."""
+
+    async def add(self, content: bytes) -> None:
+        """Take the next piece. Keeps failures for `accept`."""
+
+    async def accept(self) -> list[Reply]:
+        """Make the message durable, or refuse it: one reply per recipient."""
+
+    async def abort(self) -> None:
+        """Forget what was taken."""
+
+
+class Backend(Protocol):
+    """What a server asks of the program behind it."""
+
+    async def check_recipient(self, recipient: Path) -> Reply:
+        """Would mail for the recipient be accepted at this instant?"""
+
+    def begin_message(self, envelope: Envelope, peer: Peer) -> IncomingMessage:
+        """Content follows."""
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """How long a connection may keep us waiting (RFC 5321 §4.5.3.2), in seconds."""
+
+    command_s: float = 300
+    content_s: float = 180
+    drain_s: float = 10
+
+
+class SmtpServer:
+    """Every connection of one listening socket."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        hostname: str,
+        limits: Limits,
+        timeouts: Timeouts,
+        connections_max: int,
+    ) -> None:
+        self.backend = backend
+        self.hostname = hostname
+        self.limits = limits
+        self.timeouts = timeouts
+        self.connections_max = connections_max
+        self.connections: set[Connection] = set()
+        self.is_draining = False
+        self._listener: asyncio.Server | None = None
+        self._sweeper: asyncio.TimerHandle | None = None
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen; gives the port."""
+        loop = asyncio.get_running_loop()
+        self._listener = await loop.create_server(lambda: Connection(self), host, port, backlog=1024)
+        self._sweep()
+        port_taken: int = self._listener.sockets[0].getsockname()[1]
+        return port_taken
+
+    async def stop(self) -> None:
+        """No new connections; what is idle hears 421, a message in hand is finished, `drain_s` at most."""
+        self.is_draining = True
+        if self._listener:
+            self._listener.close()
+        for connection in list(self.connections):
+            connection.drain()
+        tasks = [connection.task for connection in self.connections if connection.task]
+        if tasks:
+            await asyncio.wait(tasks, timeout=self.timeouts.drain_s)
+        for connection in list(self.connections):
+            connection.abort()
+        if self._sweeper:
+            self._sweeper.cancel()
+
+    def _sweep(self) -> None:
+        """One timer looks at all connections: cheaper than a timer for every command."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        for connection in list(self.connections):
+            if now > connection.deadline:
+                connection.time_out()
+        self._sweeper = loop.call_later(SWEEP_INTERVAL_S, self._sweep)
+
+
+class Connection(asyncio.Protocol):
+    """One connection: its socket, its session, and the task that carries one to the other."""
+
+    def __init__(self, server: SmtpServer) -> None:
+        self._server = server
+        self._session = Session(hostname=server.hostname, limits=server.limits)
+        self._message: IncomingMessage | None = None
+        self._received: list[bytes] = []
+        self._received_bytes = 0
+        self._waiter: asyncio.Future[None] | None = None
+        self._writable: asyncio.Future[None] | None = None
+        self._is_lost = False
+        self._peer_address = ""
+        self._transport: asyncio.Transport
+        self.deadline = float("inf")
+        self.task: asyncio.Task[None] | None = None
+
+    # From the event loop.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        peer = transport.get_extra_info("peername")
+        self._peer_address = peer[0] if isinstance(peer, tuple) else "unix"
+        server = self._server
+        if server.is_draining or len(server.connections) >= server.connections_max:
+            refusal = reply.SHUTTING_DOWN if server.is_draining else reply.TOO_MANY_CONNECTIONS
+            self._transport.write(refusal.encode())
+            self._transport.close()
+            return
+        server.connections.add(self)
+        self.task = asyncio.get_running_loop().create_task(self._converse())
+
+    def data_received(self, data: bytes) -> None:
+        self._received.append(data)
+        self._received_bytes += len(data)
+        if self._received_bytes > READ_BYTES_MAX:
+            self._transport.pause_reading()
+        self._wake()
+
+    def eof_received(self) -> bool:
+        self._is_lost = True
+        self._wake()
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._is_lost = True
+        self._server.connections.discard(self)
+        self.resume_writing()
+        self._wake()
+
+    def pause_writing(self) -> None:
+        self._writable = asyncio.get_running_loop().create_future()
+
+    def resume_writing(self) -> None:
+        if self._writable and not self._writable.done():
+            self._writable.set_result(None)
+
+    # From the server.
+
+    def drain(self) -> None:
+        """Finish the message in hand; without one, say goodbye now."""
+        if self._session.state not in {State.CONTENT, State.DECISION}:
+            self._close(reply.SHUTTING_DOWN)
+
+    def time_out(self) -> None:
+        self.deadline = float("inf")
+        self._close(reply.TIMED_OUT)
+        if self._writable and not self._writable.done():
+            self.abort()
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+    # The conversation.
+
+    async def _converse(self) -> None:
+        try:
+            await self._serve()
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            log.exception("session with %s failed", self._peer_address)
+            self._session.close(reply.STORE_TROUBLE)
+        finally:
+            await self._drop_message()
+            self._server.connections.discard(self)
+            self._flush()
+            self._transport.close()
+
+    async def _serve(self) -> None:
+        session, server = self._session, self._server
+        if _has_data(self._transport):
+            session.close(reply.EARLY_TALKER)
+            return
+        session.greet()
+        while True:
+            event = session.next_event()
+            match event:
+                case NeedData():
+                    if server.is_draining and session.state is not State.CONTENT:
+                        session.close(reply.SHUTTING_DOWN)
+                        continue
+                    self._flush()
+                    if not await self._receive():
+                        return
+                case RecipientGiven(recipient):
+                    session.answer_recipient(await server.backend.check_recipient(recipient))
+                case MessageStarted(envelope):
+                    peer = Peer(self._peer_address, session.ehlo, session.extended)
+                    self._message = server.backend.begin_message(envelope, peer)
+                case ContentReceived(content):
+                    assert self._message is not None
+                    await self._message.add(content)
+                case MessageEnded(refusal):
+                    await self._end_message(refusal)
+                case Closed():
+                    return
+
+    async def _end_message(self, refusal: Reply | None) -> None:
+        message = self._message
+        assert message is not None
+        if refusal:
+            await self._drop_message()
+            return
+        self.deadline = float("inf")
+        answers = await message.accept()
+        self._message = None
+        self._session.answer_message(answers)
+
+    async def _drop_message(self) -> None:
+        message, self._message = self._message, None
+        if message:
+            await message.abort()
+
+    async def _receive(self) -> bool:
+        """Wait for bytes and hand them to the session; False at the end of the connection."""
+        timeouts = self._server.timeouts
+        loop = asyncio.get_running_loop()
+        wait_s = timeouts.content_s if self._session.state is State.CONTENT else timeouts.command_s
+        self.deadline = loop.time() + wait_s
+        if self._writable and not self._writable.done():
+            await self._writable  # a peer that sends without reading our replies
+        while not self._received:
+            if self._is_lost:
+                return False
+            if self._session.state is State.CLOSED:
+                return True
+            self._waiter = loop.create_future()
+            await self._waiter
+        data = self._received[0] if len(self._received) == 1 else b"".join(self._received)
+        self._received.clear()
+        if self._received_bytes > READ_BYTES_MAX:
+            self._transport.resume_reading()
+        self._received_bytes = 0
+        self._session.receive(data)
+        return True
+
+    def _wake(self) -> None:
+        if self._waiter and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _close(self, last: Reply) -> None:
+        self._session.close(last)
+        self._wake()
+
+    def _flush(self) -> None:
+        replies = self._session.outgoing()
+        if replies and not self._transport.is_closing():
+            self._transport.write(replies)
+
+
+def _has_data(transport: asyncio.Transport) -> bool:
+    """Did the peer speak before our greeting?"""
+    if sys.platform == "win32":
+        return False
+    poll = select.poll()
+    poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+    return any(event & select.POLLIN for _, event in cast("Iterable[tuple[int, int]]", poll.poll(0)))

@@ -1,0 +1,1 @@
+"""A transaction on a database; which database it is, nobody else knows."""

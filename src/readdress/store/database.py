@@ -1,0 +1,75 @@
+"""What the program asks of a database: transactions, and three ways in which storing can fail.
+
+A transaction is an ordinary function `work(tx) -> value` without effects outside `tx`: the database may run it again.
+When a call returns, what it wrote is durable; when it raises, nothing was written.
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeAlias, TypeVar
+
+from readdress.store.queries import Query
+
+T = TypeVar("T")
+Row: TypeAlias = tuple[Any, ...]
+
+
+class StoreError(Exception):
+    """The database could not do it now; the same call may succeed later. Nothing was written."""
+
+
+class StoreBusy(StoreError):
+    """Others held what this transaction needs for longer than `lock_wait_ms`."""
+
+
+class StoreFull(StoreError):
+    """No room is left on the disk."""
+
+
+class StoreUnavailable(StoreError):
+    """The database cannot be reached, read or written."""
+
+
+class SchemaError(Exception):
+    """The database is not one that this program can serve; the text says what to do."""
+
+
+class Transaction(Protocol):
+    """One transaction: all of it happens, at one instant in the order of all commits, or none of it."""
+
+    @property
+    def now_ms(self) -> int:
+        """The one time of this transaction."""
+
+    def one(self, query: Query, **parameters: Any) -> Row | None:
+        """The only row of the answer, or None."""
+
+    def all(self, query: Query, **parameters: Any) -> list[Row]:
+        """Every row of the answer; the statement itself has to bound them."""
+
+    def execute(self, query: Query, **parameters: Any) -> int:
+        """How many rows the statement changed."""
+
+    def lock(self, query: Query, **parameters: Any) -> None:
+        """Run a statement whose only purpose is its row locks; nothing where one writer holds everything."""
+
+
+Work: TypeAlias = Callable[[Transaction], T]
+
+
+class Database(Protocol):
+    """Runs transactions. `run` blocks; `write`, `read` and `scan` are for an event loop."""
+
+    def run(self, work: Work[T]) -> T:
+        """A writing transaction, from a thread that may wait."""
+
+    async def write(self, work: Work[T]) -> T:
+        """A writing transaction; durable when it returns, and grouped with others that wait."""
+
+    async def read(self, work: Work[T]) -> T:
+        """Look up a few rows by key, at one instant, without waiting for writers."""
+
+    async def scan(self, work: Work[T]) -> T:
+        """Read of unknown length, at one instant, away from the event loop."""
+
+    def close(self) -> None:
+        """Finish what waits, then let go of the database."""
