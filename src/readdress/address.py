@@ -30,7 +30,7 @@ def split_address(text: str) -> Address:
 
 
 def unquote(local_part: str) -> str:
-    """`"a\\ b"` → `a b` (RFC 5321 §4.1.2, Quoted-string)."""
+    r"""`"a\ b"` → `a b` (RFC 5321 §4.1.2, Quoted-string)."""
     kept, escaped = [], False
     for character in local_part[1:-1]:
         if character == "\\" and not escaped:

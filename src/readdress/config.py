@@ -1,6 +1,6 @@
 """One frozen Config out of defaults, a TOML file, the environment and the command line, each over the one before.
 
-Every limit is here with its unit. An unknown name or a value out of bounds stops the start with a sentence that names it.
+Every limit is here with its unit. An unknown name or a value out of bounds stops the start, and the text names it.
 """
 
 import tomllib

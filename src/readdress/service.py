@@ -200,8 +200,8 @@ class _HttpServer:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
         self._task = asyncio.create_task(self._server.serve(sockets=[listener]))
-        while not self._server.started and not self._task.done():  # noqa: ASYNC110 - uvicorn has no event for it
-            await asyncio.sleep(0.001)
+        while not self._server.started and not self._task.done():  # noqa: ASYNC110
+            await asyncio.sleep(0.001)  # uvicorn has no event for it
         port_taken: int = listener.getsockname()[1]
         return port_taken
 
@@ -249,8 +249,8 @@ def _require_loopback(setting: str, text: str) -> None:
         if host == "localhost" or ipaddress.ip_address(host).is_loopback:
             return
     raise ConfigError(
-        f"--dev listens on loopback only, for its key is known to everyone: {setting} = {text} has to be 127.0.0.1:PORT; "
-        "or start without --dev"
+        f"--dev listens on loopback only, for everyone knows its key: {setting} = {text} has to be 127.0.0.1:PORT. "
+        "Or start without --dev."
     )
 
 

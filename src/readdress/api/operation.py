@@ -5,7 +5,7 @@ validation, the access check, idempotency, the audit and the documents derive fr
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, TypeAlias, TypeVar, get_type_hints
@@ -103,9 +103,9 @@ class Operations:
     def __init__(self, *parts: "Operations") -> None:
         self._operations: dict[str, Operation] = {}
         for part in parts:
-            self._operations.update(part._operations)
+            self._operations.update({operation.name: operation for operation in part})
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Operation]:
         return iter(self._operations.values())
 
     def __getitem__(self, name: str) -> Operation:
@@ -169,8 +169,9 @@ _MISSING = re.compile(r"Object missing required field `([^`]+)`")
 
 
 def decode(operation: Operation, values: dict[str, Any], scope: Scope) -> Request:
-    """The typed request. Raises InvalidParameterException naming the member, ResourceNotFoundException for a
-    foreign ARN where an id is taken.
+    """The typed request.
+
+    Raises InvalidParameterException naming the member, ResourceNotFoundException for a foreign ARN where an id is taken.
     """
     present = {name: value for name, value in values.items() if value is not None}
     try:

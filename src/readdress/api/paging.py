@@ -1,4 +1,4 @@
-"""Page tokens: where the next page begins, bound to the query that gave them; opaque, and without state in the server."""
+"""Page tokens: where the next page begins, bound to the query that gave them; opaque, and no state in the server."""
 
 import hashlib
 from base64 import urlsafe_b64decode, urlsafe_b64encode

@@ -1,7 +1,7 @@
 """Policies in IAM's JSON: statements that allow or deny actions on resources; an explicit deny wins.
 
-Understood: Version, Id, Statement with Sid, Effect, Action or NotAction, Resource or NotResource, and the wildcards `*` and
-`?`. Anything else is refused when the key is made, for a policy that is half understood would be worse than none.
+Understood: Version, Id, Statement with Sid, Effect, Action or NotAction, Resource or NotResource, and the wildcards
+`*` and `?`. Anything else is refused when the key is made: a policy that is half understood would be worse than none.
 """
 
 import re

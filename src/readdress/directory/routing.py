@@ -1,4 +1,4 @@
-"""Where mail for a recipient goes: the address, then its primary. Nothing is cached; the transaction's answer counts."""
+"""Where mail for a recipient goes: the address, then its primary. Nothing is cached; a transaction's answer counts."""
 
 from typing import NamedTuple
 

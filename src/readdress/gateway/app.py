@@ -1,7 +1,7 @@
 """The HTTP door: one ASGI application, and the pipeline of every call from top to bottom in one function.
 
-The order of the checks is contract: size → signature → operation → shape → access → rate → token → state. Whatever fails
-inside is logged with the request's id, and the caller reads InternalServiceException and nothing more.
+The order of the checks is contract: size → signature → operation → shape → access → rate → token → state. Whatever
+fails inside is logged with the request's id, and the caller reads InternalServiceException and nothing more.
 """
 
 import asyncio

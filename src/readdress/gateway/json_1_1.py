@@ -1,4 +1,4 @@
-"""The JSON 1.1 wire of the documentation's example: `POST /`, the operation in `X-Amz-Target`, every member in the body."""
+"""The JSON 1.1 wire of the documentation's example: `POST /`, X-Amz-Target names the operation, the body has it all."""
 
 from typing import Any
 

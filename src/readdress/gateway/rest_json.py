@@ -47,8 +47,9 @@ class Router:
             self._routes.setdefault((operation.binding.method, len(route.segments)), []).append(route)
 
     def read(self, request: HttpRequest) -> tuple[Operation, dict[str, Any]]:
-        """The operation and its members' values. Raises UnknownOperationException, SerializationException, and
-        InvalidParameterException for a path or query that is no text.
+        """The operation and its members' values.
+
+        Raises UnknownOperationException, SerializationException, InvalidParameterException for what is no text.
         """
         segments = request.path.split(b"/")
         for route in self._routes.get((request.method, len(segments)), ()):

@@ -1,5 +1,6 @@
 """The little that intake has to know of a message's header; it is looked at and never rewritten."""
 
+import contextlib
 import re
 from email.errors import HeaderParseError
 from email.header import decode_header, make_header
@@ -22,10 +23,7 @@ class HeaderFacts(NamedTuple):
 
 def look_at_header(content: bytes, *, is_whole: bool) -> HeaderFacts:
     """Facts from the beginning of a message; `is_whole` says that nothing follows."""
-    if content.startswith(b"\r\n"):
-        end = 0
-    else:
-        end = content.find(b"\r\n\r\n")
+    end = 0 if content.startswith(b"\r\n") else content.find(b"\r\n\r\n")
     header = content[:end] if end >= 0 else content
     subject = _SUBJECT.search(header)
     return HeaderFacts(
@@ -39,9 +37,7 @@ def _decode(raw: bytes) -> str:
     """RFC 2047 words and raw UTF-8 as text; what can't be decoded stays as it is."""
     text = raw.replace(b"\r\n", b"").decode("utf-8", "replace")
     if "=?" in text:
-        try:
+        with contextlib.suppress(HeaderParseError, LookupError, ValueError):
             text = str(make_header(decode_header(text)))
-        except (HeaderParseError, LookupError, ValueError):
-            pass
     text = text.encode("utf-8", "replace").decode("utf-8")
     return _CONTROLS.sub(" ", text).strip()[:SUBJECT_CHARACTERS_MAX]

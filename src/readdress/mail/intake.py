@@ -1,8 +1,8 @@
 """Accepting mail: every recipient is routed again inside the transaction that stores the message, and 250 follows it.
 
-Contract 6: one transaction stores the message once and one delivery per inbox; its commit comes before the reply. What we
-can't do now is a 4xx and nothing is stored. A message longer than one part is staged part by part while it comes in, so
-that none is held in memory; the accepting transaction makes it visible, or it is swept.
+Contract 6: one transaction stores the message once and one delivery per inbox; its commit comes before the reply.
+What we can't do now is a 4xx and nothing is stored. A message longer than one part is staged part by part while it
+comes in, so that none is held in memory; the accepting transaction makes it visible, or it is swept.
 """
 
 import logging

@@ -1,7 +1,7 @@
 """Message content on the wire: where it ends, its dots unstuffed, and nothing that a next hop could read otherwise.
 
-Only CRLF ends a line and only CRLF.CRLF ends the content (RFC 5321 §2.3.8, §4.1.1.4). A message with any other CR, LF or
-NUL is read to its end and refused, so that no two servers can disagree about where it ended (SMTP smuggling).
+Only CRLF ends a line and only CRLF.CRLF ends the content (RFC 5321 §2.3.8, §4.1.1.4). A message with any other CR, LF
+or NUL is read to its end and refused, so that no two servers can disagree about where it ended (SMTP smuggling).
 """
 
 from readdress.smtp import reply
@@ -64,9 +64,7 @@ class ContentReader:
         return b"" if self.refusal else content
 
     def _measure_lines(self, content: bytes) -> None:
-        """Only a line that began in an earlier piece can be longer than a piece, as long as pieces are no longer than
-        the limit; longer pieces are looked at line by line.
-        """
+        """Note a line that is too long; of pieces within the limit, only the line that goes on can be."""
         first_end = content.find(b"\n")
         if first_end < 0:
             self._line_bytes += len(content)

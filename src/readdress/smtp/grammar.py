@@ -1,4 +1,4 @@
-"""The grammar of commands: verbs, paths, addresses and parameters (RFC 5321 §4.1.2, RFC 6531 §3.3). Text in, values out.
+"""The grammar of commands: verbs, paths, addresses and parameters (RFC 5321 §4.1.2, RFC 6531 §3.3).
 
 Local parts are read leniently (`a..b` passes), since addresses like that exist; domains are not, since they route.
 """

@@ -8,7 +8,6 @@ import asyncio
 import logging
 import select
 import sys
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol, cast
 
@@ -62,7 +61,7 @@ class Backend(Protocol):
     """What a server asks of the program behind it."""
 
     async def check_recipient(self, recipient: Path) -> Reply:
-        """Would mail for the recipient be accepted at this instant?"""
+        """Whether mail for the recipient would be accepted at this instant."""
 
     def begin_message(self, envelope: Envelope, peer: Peer) -> IncomingMessage:
         """Content follows."""
@@ -176,7 +175,7 @@ class Connection(asyncio.Protocol):
         self._wake()
         return True
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self._is_lost = True
         self._server.connections.discard(self)
         self.resume_writing()
@@ -304,9 +303,9 @@ class Connection(asyncio.Protocol):
 
 
 def _has_data(transport: asyncio.Transport) -> bool:
-    """Did the peer speak before our greeting?"""
+    """Whether the peer spoke before our greeting."""
     if sys.platform == "win32":
         return False
     poll = select.poll()
     poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
-    return any(event & select.POLLIN for _, event in cast("Iterable[tuple[int, int]]", poll.poll(0)))
+    return any(event & select.POLLIN for _, event in poll.poll(0))

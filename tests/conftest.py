@@ -1,0 +1,105 @@
+"""Fixtures: a database of its own for each test, and one real process for all that want to talk to the program."""
+
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.http_client import HttpClient
+from harness.process import ServiceProcess
+from readdress.clock import Clock
+from readdress.store.sqlite import SqliteDatabase
+
+ACCOUNT = "123456789012"
+
+
+class ManualClock(Clock):
+    """A clock that stands still until it is moved."""
+
+    def __init__(self, now_ms: int = 1_767_225_600_000) -> None:
+        self._now_ms = now_ms
+
+    def now_ms(self) -> int:
+        return self._now_ms
+
+    def advance(self, ms: int) -> None:
+        self._now_ms += ms
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def database(tmp_path: Path, clock: ManualClock) -> Iterator[SqliteDatabase]:
+    opened = SqliteDatabase(tmp_path / "readdress.db", clock=clock, lock_wait_ms=5_000)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
+    """The real program in development mode, shared by all tests: use a fresh instance and fresh addresses."""
+    process = ServiceProcess(tmp_path_factory.mktemp("service"))
+    yield process
+    process.stop()
+
+
+@pytest.fixture
+def start_service(tmp_path: Path) -> Iterator[Callable[..., ServiceProcess]]:
+    """Start programs of one's own, with options; each is ended after the test."""
+    started: list[ServiceProcess] = []
+
+    def start(*options: str, data: Path | None = None, **keywords: Any) -> ServiceProcess:
+        process = ServiceProcess(data or tmp_path / "data", *options, **keywords)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.process.poll() is None:
+            process.stop()
+
+
+@pytest.fixture
+def connect(service: ServiceProcess) -> Any:
+    """A boto3 client of the shared service."""
+    return service.connect()
+
+
+@pytest.fixture
+def http(service: ServiceProcess) -> Iterator[HttpClient]:
+    """A raw signed HTTP client of the shared service."""
+    client = HttpClient(service.http_address)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def instance_id(connect: Any) -> str:
+    """A fresh instance of the shared service."""
+    created = connect.create_instance(
+        IdentityManagementType="CONNECT_MANAGED", InboundCallsEnabled=True, OutboundCallsEnabled=True
+    )
+    return str(created["Id"])
+
+
+@pytest.fixture
+def new_address() -> Callable[[str], str]:
+    """An address that nobody has published: `new_address("help")` → `help-1f2e…@example.com`."""
+    return lambda name: f"{name}-{uuid.uuid4().hex[:12]}@example.com"
+
+
+@pytest.fixture
+def create(connect: Any, instance_id: str, new_address: Callable[[str], str]) -> Callable[..., tuple[str, str]]:
+    """Publish an address in the fresh instance: gives (its id, its text)."""
+
+    def create_address(name: str = "help", **members: Any) -> tuple[str, str]:
+        text = members.pop("EmailAddress", None) or new_address(name)
+        made = connect.create_email_address(InstanceId=instance_id, EmailAddress=text, **members)
+        return str(made["EmailAddressId"]), text
+
+    return create_address

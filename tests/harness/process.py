@@ -1,0 +1,114 @@
+"""Start the real program, wait until it says where it listens, and end it by its own process id."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+READY_SECONDS_MAX = 20
+DEV_INSTANCE = "12345678-1234-1234-1234-123456789012"
+
+
+class ServiceProcess:
+    """`readdress serve` on free ports of loopback."""
+
+    def __init__(self, data: Path, *options: str, dev: bool = True, environment: dict[str, str] | None = None) -> None:
+        self.data = data
+        arguments = ["serve", "--data", str(data), "--http", "127.0.0.1:0", "--smtp", "127.0.0.1:0", *options]
+        if dev:
+            arguments.append("--dev")
+        self.log = tempfile.TemporaryFile("w+b")  # noqa: SIM115 - lives as long as the process
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "readdress", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=self.log,
+            text=True,
+            env={**os.environ, **(environment or {})},
+        )
+        self.output = self._wait_until_ready(dev)
+        self.http = self._find(r"API\s+http://(\S+)")
+        self.smtp = self._find(r"SMTP\s+(\S+)")
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.http}"
+
+    @property
+    def http_address(self) -> tuple[str, int]:
+        host, port = self.http.rsplit(":", 1)
+        return host, int(port)
+
+    @property
+    def smtp_address(self) -> tuple[str, int]:
+        host, port = self.smtp.rsplit(":", 1)
+        return host, int(port)
+
+    @property
+    def errors(self) -> str:
+        """What the program has logged so far."""
+        self.log.seek(0)
+        return self.log.read().decode()
+
+    def connect(self, **options: Any) -> Any:
+        """A boto3 client of the service, with the development key unless told otherwise."""
+        import boto3
+
+        settings: dict[str, Any] = {
+            "region_name": "us-east-1",
+            "aws_access_key_id": "test",
+            "aws_secret_access_key": "test",
+        }
+        return boto3.session.Session().client("connect", endpoint_url=self.url, **(settings | options))
+
+    def kill(self) -> None:
+        """As a power cut would: no chance to finish anything."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+        self._close()
+
+    def stop(self, seconds: float = 15) -> int:
+        """SIGTERM, and the exit status; SIGKILL when it doesn't obey."""
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(seconds)
+        finally:
+            if self.process.poll() is None:
+                self.process.kill()
+                self.process.wait()
+            self._close()
+
+    def _close(self) -> None:
+        assert self.process.stdout
+        self.process.stdout.close()
+        self.log.close()
+
+    def _wait_until_ready(self, dev: bool) -> str:
+        """Everything that is printed at the start."""
+        assert self.process.stdout
+        lines: list[str] = []
+        deadline = time.monotonic() + READY_SECONDS_MAX
+        last = "INSTANCE_ID" if dev else "Data"
+        while time.monotonic() < deadline:
+            line = self.process.stdout.readline()
+            if not line:
+                break
+            lines.append(line)
+            if last in line:
+                if not dev:
+                    os.set_blocking(self.process.stdout.fileno(), False)
+                    time.sleep(0.05)
+                    lines.append(self.process.stdout.read() or "")
+                return "".join(lines)
+        self.process.kill()
+        self.process.wait()
+        raise AssertionError(f"the service did not start:\n{''.join(lines)}{self.errors}")
+
+    def _find(self, pattern: str) -> str:
+        match = re.search(pattern, self.output)
+        assert match, self.output
+        return match[1]
