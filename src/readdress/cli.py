@@ -37,7 +37,7 @@ def _with_config(command: F) -> F:
     @click.option("--database", metavar="URL", help="The database (default: sqlite:///DATA/readdress.db).")
     @wraps(command)
     def with_config(*, file: Path | None, **options: Any) -> Any:
-        settings = {name: options.pop(name) for name in ("data", "database", "http", "smtp", "dev") if name in options}
+        settings: dict[str, Any] = {name: options.pop(name) for name in _SETTINGS & options.keys()}
         try:
             return command(load_config(file, os.environ, settings), **options)
         except ConfigError as error:

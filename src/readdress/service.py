@@ -200,8 +200,8 @@ class _HttpServer:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
         self._task = asyncio.create_task(self._server.serve(sockets=[listener]))
-        while not self._server.started and not self._task.done():  # noqa: ASYNC110
-            await asyncio.sleep(0.001)  # uvicorn has no event for it
+        while not self._server.started and not self._task.done():
+            await asyncio.sleep(0.001)
         port_taken: int = listener.getsockname()[1]
         return port_taken
 

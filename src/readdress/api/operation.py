@@ -171,7 +171,7 @@ _MISSING = re.compile(r"Object missing required field `([^`]+)`")
 def decode(operation: Operation, values: dict[str, Any], scope: Scope) -> Request:
     """The typed request.
 
-    Raises InvalidParameterException naming the member, ResourceNotFoundException for a foreign ARN where an id is taken.
+    Raises InvalidParameterException naming the member, and ResourceNotFoundException for a foreign ARN.
     """
     present = {name: value for name, value in values.items() if value is not None}
     try:
