@@ -2,10 +2,12 @@
 
 import os
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 MS_PER_DAY = 86_400_000
+
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - the zone is written as Z
 
 
 def new_id() -> str:
@@ -28,7 +30,7 @@ class Clock:
 
 def iso_8601(at_ms: int) -> str:
     """`2024-05-03T02:41:28.172Z`, the form of every timestamp that the API gives as text."""
-    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{at_ms % 1000:03d}Z"
+    return (_EPOCH + timedelta(milliseconds=at_ms)).isoformat(timespec="milliseconds") + "Z"
 
 
 def rfc_5322(at_ms: int) -> str:

@@ -136,11 +136,6 @@ def create_key(
     return access_key_id, secret
 
 
-def find_key(tx: Transaction, access_key_id: str) -> AccessKey | None:
-    row = tx.one(sql.find_access_key, id=access_key_id)
-    return AccessKey(*row) if row else None
-
-
 def list_keys(tx: Transaction) -> list[AccessKey]:
     return [AccessKey(*row) for row in tx.all(sql.list_access_keys)]
 

@@ -178,7 +178,6 @@ def create_email_address(tx: Transaction, caller: Caller, request: CreateEmailAd
 def describe_email_address(tx: Transaction, caller: Caller, request: EmailAddressRequest) -> DescribeEmailAddressAnswer:
     """The address, its tags, and the alias that forwards to it, if one does."""
     address = _get(tx, caller, request)
-    alias_id = aliases.find_alias_of(tx, address.id)
     return DescribeEmailAddressAnswer(
         email_address_id=address.id,
         email_address_arn=caller.scope.address_arn(address.instance_id, address.id),
@@ -187,7 +186,7 @@ def describe_email_address(tx: Transaction, caller: Caller, request: EmailAddres
         description=address.description,
         create_timestamp=iso_8601(address.created_ms),
         modified_timestamp=iso_8601(address.modified_ms),
-        alias_configurations=_configurations(alias_id),
+        alias_configurations=_configurations(address),
         tags=tags.of(tx, address.id),
     )
 
@@ -208,7 +207,7 @@ def search_email_addresses(
     return SearchEmailAddressesAnswer(
         email_addresses=[_metadata(caller, hit) for hit in hits[:page]],
         approximate_total_count=count,
-        next_token=paging.encode_token(hits[page - 1].address.id, *query) if len(hits) > page else None,
+        next_token=paging.encode_token(hits[page - 1].id, *query) if len(hits) > page else None,
     )
 
 
@@ -270,23 +269,26 @@ def disassociate_email_address_alias(tx: Transaction, caller: Caller, request: A
 
 
 def _get(tx: Transaction, caller: Caller, request: EmailAddressRequest) -> addresses.EmailAddress:
-    instances.get(tx, account=caller.scope.account, instance_id=request.instance_id)
-    return addresses.get(tx, instance_id=request.instance_id, address_id=request.email_address_id)
+    return addresses.get(
+        tx,
+        account=caller.scope.account,
+        instance_id=request.instance_id,
+        address_id=request.email_address_id,
+    )
 
 
-def _configurations(alias_id: str | None) -> list[AliasConfiguration]:
-    return [AliasConfiguration(email_address_id=alias_id)] if alias_id else []
+def _configurations(address: addresses.EmailAddress) -> list[AliasConfiguration]:
+    return [AliasConfiguration(email_address_id=address.alias_id)] if address.alias_id else []
 
 
-def _metadata(caller: Caller, hit: search.Hit) -> EmailAddressMetadata:
-    address = hit.address
+def _metadata(caller: Caller, address: addresses.EmailAddress) -> EmailAddressMetadata:
     return EmailAddressMetadata(
         email_address_id=address.id,
         email_address_arn=caller.scope.address_arn(address.instance_id, address.id),
         email_address=address.address,
         description=address.description,
         display_name=address.display_name,
-        alias_configurations=_configurations(hit.alias_id),
+        alias_configurations=_configurations(address),
     )
 
 

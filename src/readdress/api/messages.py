@@ -137,8 +137,12 @@ class ResolveRecipientAnswer(Answer):
 )
 def list_messages(tx: Transaction, caller: Caller, request: ListMessagesRequest) -> ListMessagesAnswer:
     """What is in the address's inbox, newest first."""
-    instances.get(tx, account=caller.scope.account, instance_id=request.instance_id)
-    address = addresses.get(tx, instance_id=request.instance_id, address_id=request.email_address_id)
+    address = addresses.get(
+        tx,
+        account=caller.scope.account,
+        instance_id=request.instance_id,
+        address_id=request.email_address_id,
+    )
     before_id = paging.decode_token(request.next_token, "messages", address.id)
     page = request.max_results or LIST_PAGE_DEFAULT
     found = messages.list_inbox(tx, address_id=address.id, before_id=before_id, limit=page + 1)

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 from typing import Any, TypeAlias, TypeVar, get_type_hints
 
 import msgspec
@@ -84,11 +85,12 @@ class Operation:
     answer: type[Answer]
     errors: tuple[type[ServiceError], ...]
     kind: Kind
-    resources: tuple[str, ...]
+    resources: tuple[str, ...]  # format strings over the request
     handler: Handler
 
-    @property
+    @cached_property
     def action(self) -> str:
+        """What a policy calls it: `connect:…`, or `readdress:…` for what is our own."""
         prefix = "readdress" if self.binding.path.startswith(OWN_PREFIX) else "connect"
         return f"{prefix}:{self.name}"
 
@@ -138,7 +140,7 @@ class Operations:
                 answer=hints["return"],
                 errors=(*common, *errors),
                 kind=kind,
-                resources=tuple(resources),
+                resources=tuple(resource.replace("{", "{0.") for resource in resources),
                 handler=handler,
             )
             return handler
@@ -220,8 +222,6 @@ def _arns_to_ids(request: Request, scope: Scope) -> None:
 
 # Calling.
 
-_MEMBER = re.compile(r"{([\w.]+)}")
-
 
 async def call(
     database: Database,
@@ -235,7 +235,10 @@ async def call(
 ) -> Answer:
     """The answer, once what it says is durable; raises a ServiceError, after which nothing has happened."""
     for template in operation.resources:
-        caller.check(operation.action, _resource(template, request, caller.scope))
+        resource = template.format(request)
+        if resource != "*" and not resource.startswith("arn:"):
+            resource = caller.scope.arn(resource)
+        caller.check(operation.action, resource)
     rates.take(caller.scope.account, operation.name)
 
     def look(tx: Transaction) -> Any:
@@ -251,17 +254,6 @@ async def call(
     else:
         answer = await database.write(change)
     return answer  # type: ignore[no-any-return]
-
-
-def _resource(template: str, request: Request, scope: Scope) -> str:
-    def value(match: re.Match[str]) -> str:
-        found: Any = request
-        for name in match[1].split("."):
-            found = getattr(found, name)
-        return str(found)
-
-    filled = _MEMBER.sub(value, template)
-    return filled if filled == "*" or filled.startswith("arn:") else scope.arn(filled)
 
 
 def _change(

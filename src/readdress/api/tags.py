@@ -72,9 +72,8 @@ def _get_id(tx: Transaction, caller: Caller, arn: str) -> str:
     if name is None:
         raise InvalidParameterException("resourceArn: has to be the ARN of an instance or of an email address in one.")
     if name.scope == caller.scope:
-        instance = instances.find(tx, account=caller.scope.account, instance_id=name.instance_id)
-        if instance and name.address_id is None:
-            return instance.id
-        if instance and name.address_id:
-            return addresses.get(tx, instance_id=instance.id, address_id=name.address_id).id
+        account, instance_id = caller.scope.account, name.instance_id
+        if name.address_id:
+            return addresses.get(tx, account=account, instance_id=instance_id, address_id=name.address_id).id
+        return instances.get(tx, account=account, instance_id=instance_id).id
     raise ResourceNotFoundException(f"The resource {arn} does not exist.")

@@ -16,6 +16,8 @@ sql = load_queries(__package__, "directory.sql")
 
 
 class EmailAddress(NamedTuple):
+    """An address as published; `alias_id` is the alias whose mail is forwarded to it, if there is one."""
+
     id: str
     instance_id: str
     address: str
@@ -23,6 +25,7 @@ class EmailAddress(NamedTuple):
     description: str | None
     created_ms: int
     modified_ms: int
+    alias_id: str | None
 
 
 def create(
@@ -69,17 +72,13 @@ def count(tx: Transaction, instance_id: str) -> int:
     return int(row[0]) if row else 0
 
 
-def find(tx: Transaction, *, instance_id: str, address_id: str) -> EmailAddress | None:
-    row = tx.one(sql.find_address, id=address_id, instance_id=instance_id)
-    return EmailAddress(*row) if row else None
-
-
-def get(tx: Transaction, *, instance_id: str, address_id: str) -> EmailAddress:
-    """Raises ResourceNotFoundException: the instance has no such address."""
-    found = find(tx, instance_id=instance_id, address_id=address_id)
-    if found is None:
+def get(tx: Transaction, *, account: str, instance_id: str, address_id: str) -> EmailAddress:
+    """Raises ResourceNotFoundException: the account has no such instance, or that no such address."""
+    row = tx.one(sql.find_address, id=address_id, instance_id=instance_id, account=account)
+    if row is None:
+        instances.get(tx, account=account, instance_id=instance_id)
         raise not_found(address_id, instance_id)
-    return found
+    return EmailAddress(*row)
 
 
 def not_found(address_id: str, instance_id: str) -> ResourceNotFoundException:

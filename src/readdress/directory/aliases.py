@@ -38,11 +38,6 @@ def disassociate(tx: Transaction, *, instance_id: str, primary_id: str, alias_id
     raise ResourceNotFoundException(message)
 
 
-def find_alias_of(tx: Transaction, primary_id: str) -> str | None:
-    row = tx.one(sql.find_alias_of, primary_id=primary_id)
-    return row[0] if row else None
-
-
 def _lock(tx: Transaction, *, instance_id: str, primary_id: str, alias_id: str) -> None:
     if primary_id == alias_id:
         raise InvalidRequestException(

@@ -36,8 +36,11 @@ VALUES (:id, :instance_id, :address, :address_key, :domain, :display_name, :desc
 ON CONFLICT DO NOTHING;
 
 -- find_address
-SELECT id, instance_id, address, display_name, description, created_ms, modified_ms
-FROM email_address WHERE id = :id AND instance_id = :instance_id;
+SELECT e.id, e.instance_id, e.address, e.display_name, e.description, e.created_ms, e.modified_ms, r.alias_id
+FROM email_address e
+JOIN instance i ON i.id = e.instance_id
+LEFT JOIN alias r ON r.primary_id = e.id
+WHERE e.id = :id AND e.instance_id = :instance_id AND i.account = :account;
 
 -- lock_addresses
 -- The rows that an alias change is about, in ascending order, so that two changes can't wait for each other.
@@ -64,9 +67,6 @@ INSERT INTO alias (alias_id, primary_id, created_ms) VALUES (:alias_id, :primary
 -- Every relation that one of the two takes part in, on either side.
 SELECT alias_id, primary_id FROM alias
 WHERE alias_id IN (:one_id, :other_id) OR primary_id IN (:one_id, :other_id);
-
--- find_alias_of
-SELECT alias_id FROM alias WHERE primary_id = :primary_id;
 
 -- delete_alias
 DELETE FROM alias WHERE alias_id = :alias_id AND primary_id = :primary_id;

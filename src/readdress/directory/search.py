@@ -50,20 +50,15 @@ class AnyOf(NamedTuple):
 Condition: TypeAlias = Text | Tag | All | AnyOf
 
 
-class Hit(NamedTuple):
-    address: EmailAddress
-    alias_id: str | None
-
-
 def search(
     tx: Transaction, *, instance_id: str, condition: Condition, after_id: str, limit: int
-) -> tuple[list[Hit], int]:
+) -> tuple[list[EmailAddress], int]:
     """At most `limit` hits beyond `after_id`, and how many there are in all."""
     parameters: dict[str, Any] = {"instance_id": instance_id}
     where = _compile(condition, parameters)
     count = tx.one(_with_where(sql.search_count, where), **parameters)
     rows = tx.all(_with_where(sql.search_page, where), after_id=after_id, limit=limit, **parameters)
-    return [Hit(EmailAddress(*row[:-1]), row[-1]) for row in rows], count[0] if count else 0
+    return [EmailAddress(*row) for row in rows], count[0] if count else 0
 
 
 def _with_where(query: Query, where: str) -> Query:

@@ -127,7 +127,8 @@ class Gateway:
     async def _authenticate(self, request: HttpRequest) -> Caller:
         """Who signed. A key is looked up for every request, so that disabling one takes effect at once."""
         authorization = sigv4.read_authorization(request)
-        key = await self._database.read(lambda tx: access.find_key(tx, authorization.access_key_id))
+        row = await self._database.find(access.sql.find_access_key, id=authorization.access_key_id)
+        key = access.AccessKey(*row) if row else None
         if key is None or key.disabled_ms is not None:
             raise UnrecognizedClientException(
                 "The security token included in the request is invalid: use an access key that exists and is enabled."
@@ -147,7 +148,7 @@ class Gateway:
         """200 when HTTP, SMTP and the database are ready."""
         if not self._is_ready():
             raise ServiceUnavailableException("The service is starting or stopping.")
-        await self._database.read(lambda tx: access.find_key(tx, ""))
+        await self._database.find(access.sql.find_access_key, id="")
         return HttpResponse(200, JSON, b'{"Status":"OK"}')
 
 

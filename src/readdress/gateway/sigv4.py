@@ -30,21 +30,30 @@ _TIMESTAMP = re.compile(r"(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z", re.ASCII)
 Headers = Sequence[tuple[bytes, bytes]]
 
 
-class HttpRequest(NamedTuple):
+class HttpRequest:
     """A request as received; `path` and `query` are the bytes on the wire, header names are in lower case."""
 
-    method: str
-    path: bytes
-    query: bytes
-    headers: Headers
-    body: bytes
+    __slots__ = ("_headers", "body", "method", "path", "query")
+
+    def __init__(self, method: str, path: bytes, query: bytes, headers: Headers, body: bytes) -> None:
+        self.method = method
+        self.path = path
+        self.query = query
+        self.body = body
+        self._headers: dict[bytes, bytes] = {}
+        for name, value in headers:
+            trimmed = value.strip()
+            first = self._headers.get(name)
+            self._headers[name] = trimmed if first is None else first + b"," + trimmed
 
     def header(self, name: bytes) -> str | None:
-        """The first value of the header; bytes beyond ASCII become their Latin-1 characters."""
-        for key, value in self.headers:
-            if key == name:
-                return value.decode("latin-1").strip()
-        return None
+        """The header's value, several of them joined by commas; bytes beyond ASCII become Latin-1 characters."""
+        value = self._headers.get(name)
+        return None if value is None else value.decode("latin-1")
+
+    def canonical_header(self, name: str) -> str:
+        """The value as it is signed: trimmed, and every run of spaces one space."""
+        return b" ".join(self._headers.get(name.encode(), b"").split()).decode("utf-8", "replace")
 
 
 class Authorization(NamedTuple):
@@ -110,7 +119,7 @@ def verify(
 
 
 def canonical_request(request: HttpRequest, signed_headers: Sequence[str], body_hash: str) -> str:
-    headers = "".join(f"{name}:{_canonical_header(request.headers, name)}\n" for name in signed_headers)
+    headers = "".join([f"{name}:{request.canonical_header(name)}\n" for name in signed_headers])
     return "\n".join(
         (
             request.method,
@@ -166,12 +175,6 @@ def _normalize(path: bytes) -> bytes:
             kept.append(segment)
     trailing = b"/" if kept and path.endswith((b"/", b"/.", b"/..")) else b""
     return b"/" + b"/".join(kept) + trailing
-
-
-def _canonical_header(headers: Headers, name: str) -> str:
-    wanted = name.encode()
-    values = (b" ".join(value.split()) for key, value in headers if key == wanted)
-    return b",".join(values).decode("utf-8", "replace")
 
 
 def _check_scope(authorization: Authorization, timestamp: str, *, region: str, service: str) -> None:

@@ -68,6 +68,9 @@ class Database(Protocol):
     async def read(self, work: Work[T]) -> T:
         """Look up a few rows by key, at one instant, without waiting for writers."""
 
+    async def find(self, query: Query, **parameters: Any) -> Row | None:
+        """Look up one row: a `read` of a single statement."""
+
     async def scan(self, work: Work[T]) -> T:
         """Read of unknown length, at one instant, away from the event loop."""
 

@@ -13,7 +13,7 @@ import contextlib
 import sqlite3
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -28,7 +28,6 @@ from readdress.store.database import (
     StoreError,
     StoreFull,
     StoreUnavailable,
-    Transaction,
     Work,
 )
 from readdress.store.migrations import load_migrations
@@ -141,6 +140,13 @@ class SqliteDatabase:
     async def read(self, work: Work[T]) -> T:
         return self._snapshot(self._reading, work)
 
+    async def find(self, query: Query, **parameters: Any) -> Row | None:
+        try:
+            row: Row | None = self._reading.execute(query, parameters).fetchone()
+        except sqlite3.Error as error:
+            raise _store_error(error) from error
+        return row
+
     async def scan(self, work: Work[T]) -> T:
         def scan() -> T:
             connection = getattr(self._scan_connections, "connection", None)
@@ -168,12 +174,7 @@ class SqliteDatabase:
     # Reading.
 
     def _snapshot(self, connection: sqlite3.Connection, work: Work[T]) -> T:
-        with _store_errors():
-            connection.execute("BEGIN")
-            try:
-                return work(SqliteTransaction(connection, self._clock.now_ms()))
-            finally:
-                connection.execute("ROLLBACK")
+        return _read_at_one_instant(connection, work, self._clock.now_ms())
 
     # Writing.
 
@@ -335,10 +336,13 @@ def _settle(jobs: list[_Job]) -> None:
             job.future.set_result(job.value)
 
 
-@contextlib.contextmanager
-def _store_errors() -> Iterator[None]:
+def _read_at_one_instant(connection: sqlite3.Connection, work: Work[T], now_ms: int) -> T:
     try:
-        yield
+        connection.execute("BEGIN")
+        try:
+            return work(SqliteTransaction(connection, now_ms))
+        finally:
+            connection.execute("ROLLBACK")
     except sqlite3.Error as error:
         raise _store_error(error) from error
 
@@ -363,12 +367,6 @@ def open_read_only(path: Path, *, clock: Clock) -> Callable[[Work[T]], T]:
     connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)
 
     def look(work: Work[T]) -> T:
-        with _store_errors():
-            transaction: Transaction = SqliteTransaction(connection, clock.now_ms())
-            connection.execute("BEGIN")
-            try:
-                return work(transaction)
-            finally:
-                connection.execute("ROLLBACK")
+        return _read_at_one_instant(connection, work, clock.now_ms())
 
     return look
