@@ -13,7 +13,7 @@ from readdress.address import Address
 from readdress.clock import new_id, rfc_5322
 from readdress.directory import routing
 from readdress.inbox import messages
-from readdress.mail.header import HeaderFacts, look_at_header
+from readdress.mail.header import HEADER_BYTES_MAX, HeaderFacts, look_at_header
 from readdress.smtp import reply
 from readdress.smtp.grammar import Path
 from readdress.smtp.reply import Reply
@@ -23,7 +23,7 @@ from readdress.store.database import Database, StoreError, StoreFull, Transactio
 
 log = logging.getLogger("readdress.mail")
 
-PART_BYTES_MAX = 262_144
+PART_BYTES_MAX = HEADER_BYTES_MAX  # so that a first part shows the whole of a header
 STAGING_MS_MAX = 3_600_000
 # RFC 5321 §6.3 asks for 100 at least where loops are found by counting alone; contract 6 says 50.
 RECEIVED_MAX = 50
@@ -54,6 +54,8 @@ class Intake:
     async def check_recipient(self, recipient: Path) -> Reply:
         address = _address(recipient)
         try:
+            if await self._database.find(routing.sql.find_route, address_key=address.key):
+                return reply.RECIPIENT_OK
             route = await self._database.read(lambda tx: routing.route(tx, address))
         except StoreError:
             log.warning("cannot look up a recipient", exc_info=True)

@@ -18,18 +18,14 @@ class Queries:
 
     def __init__(self, source: str, text: str) -> None:
         self._source = source
-        self._queries: dict[str, Query] = {}
         parts = _NAME.split(text)[1:]
         for name, body in zip(parts[::2], parts[1::2], strict=True):
             query = Query(_without_comments(body))
             query.name = name
-            self._queries[name] = query
+            setattr(self, name, query)
 
     def __getattr__(self, name: str) -> Query:
-        try:
-            return self._queries[name]
-        except KeyError:
-            raise AttributeError(f"{self._source} holds no statement named {name}") from None
+        raise AttributeError(f"{self._source} holds no statement named {name}")
 
 
 def load_queries(package: str, name: str) -> Queries:

@@ -1,8 +1,9 @@
-"""Transactions on SQLite: one thread writes, and everything that waits shares its next commit.
+"""Transactions on SQLite: everything that waits shares the next commit, and only the commit leaves the event loop.
 
-The writer takes what has gathered, runs each work in a savepoint of one `BEGIN IMMEDIATE … COMMIT`, and answers all
-of them after the commit's fsync (WAL, `synchronous=FULL`): the cost of the disk is divided by the load. Look-ups run
-on a connection of the event loop itself, for a thread's hop costs more than the look-up; scans run on threads.
+Works that wait run one after the other in the event loop, each in a savepoint of one `BEGIN IMMEDIATE … COMMIT`; a
+thread does the commit with its fsync (WAL, `synchronous=FULL`), while the loop goes on and gathers the next batch. So
+the cost of the disk is divided by the load, and no two threads fight for the interpreter. Look-ups run in the loop on a
+connection of their own, for a thread's hop costs more than the look-up; scans run on threads.
 
 Where it fails: a work's own exception undoes that work alone. When the disk or the commit fails, every work of the
 batch fails with a StoreError, and none of them is written.
@@ -12,12 +13,12 @@ import asyncio
 import contextlib
 import sqlite3
 import threading
-from collections import defaultdict
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from queue import Empty, SimpleQueue
-from time import monotonic
+from queue import SimpleQueue
+from time import monotonic, sleep
 from typing import Any, TypeVar
 
 from readdress.clock import Clock
@@ -41,6 +42,7 @@ CHECKPOINT_INTERVAL_S = 0.5
 # Past this the writer itself empties the log, between two batches: under steady load a checkpoint beside it never ends.
 WAL_PAGES_MAX = 16_384
 SCAN_THREADS = 2
+BUSY_POLL_S = 0.005
 
 _CONNECTION_PRAGMAS = (
     "PRAGMA synchronous = FULL",
@@ -79,20 +81,13 @@ class SqliteTransaction:
 
 
 class _Job:
-    """A work on its way through the writer, and whom to tell."""
+    """A work on its way, and whom to tell."""
 
-    __slots__ = ("deadline", "error", "future", "loop", "value", "work")
+    __slots__ = ("deadline", "error", "future", "value", "work")
 
-    def __init__(
-        self,
-        work: Work[Any],
-        future: "asyncio.Future[Any] | Future[Any]",
-        loop: asyncio.AbstractEventLoop | None,
-        deadline: float,
-    ) -> None:
+    def __init__(self, work: Work[Any], future: "asyncio.Future[Any] | None", deadline: float) -> None:
         self.work = work
         self.future = future
-        self.loop = loop
         self.deadline = deadline
         self.value: Any = None
         self.error: BaseException | None = None
@@ -105,40 +100,57 @@ class SqliteDatabase:
         """Open and migrate. Raises SchemaError for a file that this program can't serve."""
         self._path = path
         self._clock = clock
-        self._lock_wait_ms = lock_wait_ms
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
-        self._closed = False
+        self._lock_wait_s = lock_wait_ms / 1000
+        self._waiting: deque[_Job] = deque()
+        self._is_batching = False
+        self._is_closed = False
+        # Whoever holds the baton has the writing connection to itself, from BEGIN to COMMIT.
+        self._baton = threading.Lock()
         self._wal_is_long = False
         self._wrote = threading.Event()
         self._stopping = threading.Event()
         try:
             self._writing = self._connect()
             _migrate(self._writing, clock)
+            self._writing.execute("PRAGMA busy_timeout = 0")
             self._reading = self._connect(read_only=True)
         except sqlite3.Error as error:
             raise SchemaError(f"cannot open the database {path}: {error}") from error
         self._scans = ThreadPoolExecutor(SCAN_THREADS, thread_name_prefix="scan")
         self._scan_connections = threading.local()
-        self._writer = threading.Thread(target=self._write_batches, name="writer", daemon=True)
+        self._errands: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._committer = threading.Thread(target=self._run_errands, name="commit", daemon=True)
         self._checkpointer = threading.Thread(target=self._checkpoint, name="checkpoint", daemon=True)
-        self._writer.start()
+        self._committer.start()
         self._checkpointer.start()
 
     # The Database protocol.
 
     def run(self, work: Work[T]) -> T:
-        future: Future[T] = Future()
-        self._submit(work, future, None)
-        return future.result()
+        self._require_open()
+        job = _Job(work, None, monotonic() + self._lock_wait_s)
+        error = self._begin()
+        if error is None:
+            self._attempt_all([job])
+            error = self._commit()
+        failure = job.error or error
+        if failure is not None:
+            raise failure
+        value: T = job.value
+        return value
 
     async def write(self, work: Work[T]) -> T:
+        self._require_open()
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        self._submit(work, future, loop)
+        self._waiting.append(_Job(work, future, monotonic() + self._lock_wait_s))
+        if not self._is_batching:
+            self._is_batching = True
+            loop.call_soon(self._start_batch, loop)  # after whatever else is ready, which may join
         return await future
 
     async def read(self, work: Work[T]) -> T:
-        return self._snapshot(self._reading, work)
+        return _read_at_one_instant(self._reading, work, self._clock.now_ms())
 
     async def find(self, query: Query, **parameters: Any) -> Row | None:
         try:
@@ -152,18 +164,18 @@ class SqliteDatabase:
             connection = getattr(self._scan_connections, "connection", None)
             if connection is None:
                 connection = self._scan_connections.connection = self._connect(read_only=True)
-            return self._snapshot(connection, work)
+            return _read_at_one_instant(connection, work, self._clock.now_ms())
 
         return await asyncio.get_running_loop().run_in_executor(self._scans, scan)
 
     def close(self) -> None:
-        if self._closed:
+        if self._is_closed:
             return
-        self._closed = True
+        self._is_closed = True
         self._stopping.set()
         self._wrote.set()
-        self._jobs.put(None)
-        self._writer.join()
+        self._errands.put(None)
+        self._committer.join()
         self._checkpointer.join()
         self._scans.shutdown()
         self._reading.close()
@@ -171,73 +183,113 @@ class SqliteDatabase:
             self._writing.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._writing.close()
 
-    # Reading.
-
-    def _snapshot(self, connection: sqlite3.Connection, work: Work[T]) -> T:
-        return _read_at_one_instant(connection, work, self._clock.now_ms())
-
-    # Writing.
-
-    def _submit(
-        self,
-        work: Work[T],
-        future: "asyncio.Future[T] | Future[T]",
-        loop: asyncio.AbstractEventLoop | None,
-    ) -> None:
-        if self._closed:
+    def _require_open(self) -> None:
+        if self._is_closed:
             raise StoreUnavailable("the database is closed")
-        self._jobs.put(_Job(work, future, loop, monotonic() + self._lock_wait_ms / 1000))
 
-    def _write_batches(self) -> None:
-        while (first := self._jobs.get()) is not None:
-            batch, last = self._gather(first)
-            try:
-                self._commit(batch)
-            except BaseException as error:  # noqa: BLE001 - whoever waits is told, whatever happened
-                _fail(batch, _store_error(error))
-                _rollback(self._writing)
-            _answer(batch)
-            self._wrote.set()
-            if last:
-                return
-            if self._wal_is_long:
-                self._empty_log()
+    # A batch, in the event loop: begin, attempt, hand the commit to its thread, tell who waits.
 
-    def _gather(self, first: _Job) -> tuple[list[_Job], bool]:
-        batch = [first]
-        while len(batch) < BATCH_WORKS_MAX:
-            try:
-                job = self._jobs.get_nowait()
-            except Empty:
-                break
-            if job is None:
-                return batch, True
-            batch.append(job)
-        return batch, False
+    def _start_batch(self, loop: asyncio.AbstractEventLoop) -> None:
+        error = self._try_to_begin()
+        if isinstance(error, StoreBusy):  # somebody else writes: wait for them away from the loop
+            self._errands.put(lambda: _tell(loop, self._attempt_batch, loop, self._begin()))
+        else:
+            self._attempt_batch(loop, error)
 
-    def _commit(self, batch: list[_Job]) -> None:
-        connection = self._writing
-        connection.execute("BEGIN IMMEDIATE")
-        transaction = SqliteTransaction(connection, self._clock.now_ms())
+    def _attempt_batch(self, loop: asyncio.AbstractEventLoop, error: StoreError | None) -> None:
+        batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH_WORKS_MAX))]
+        if error is not None:
+            self._end_batch(loop, batch, error)
+            return
+        self._attempt_all(batch)
+        self._errands.put(lambda: _tell(loop, self._end_batch, loop, batch, self._commit()))
+
+    def _end_batch(self, loop: asyncio.AbstractEventLoop, batch: list[_Job], error: StoreError | None) -> None:
+        for job in batch:
+            future = job.future
+            if future is None or future.done():  # who asked has gone
+                continue
+            failure = job.error or error
+            if failure is not None:
+                future.set_exception(failure)
+            else:
+                future.set_result(job.value)
+        if self._waiting:
+            loop.call_soon(self._start_batch, loop)
+        else:
+            self._is_batching = False
+
+    def _run_errands(self) -> None:
+        while (errand := self._errands.get()) is not None:
+            errand()
+
+    # One transaction, by whoever holds the baton.
+
+    def _try_to_begin(self) -> StoreError | None:
+        """Take the baton and begin, or say at once why not."""
+        if not self._baton.acquire(blocking=False):
+            return StoreBusy("another transaction is open")
+        return self._begin_with_baton()
+
+    def _begin(self) -> StoreError | None:
+        """Take the baton and begin, waiting for other writers of this or another process."""
+        deadline = monotonic() + self._lock_wait_s
+        if not self._baton.acquire(timeout=self._lock_wait_s):
+            return StoreBusy("another transaction did not end in time")
+        while isinstance(error := self._begin_with_baton(), StoreBusy) and monotonic() < deadline:
+            sleep(BUSY_POLL_S)
+            self._baton.acquire()
+        return error
+
+    def _begin_with_baton(self) -> StoreError | None:
+        try:
+            self._writing.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            self._baton.release()
+            return _store_error(error)
+        return None
+
+    def _attempt_all(self, batch: list[_Job]) -> None:
+        transaction = SqliteTransaction(self._writing, self._clock.now_ms())
         now = monotonic()
         for job in batch:
             if now > job.deadline:
                 job.error = StoreBusy("waited too long for the writer")
-                continue
-            self._attempt(job, transaction)
-        connection.execute("COMMIT")
+            elif self._writing.in_transaction:
+                self._attempt(job, transaction)
 
     def _attempt(self, job: _Job, transaction: SqliteTransaction) -> None:
         connection = self._writing
-        connection.execute("SAVEPOINT work")
         try:
-            job.value = job.work(transaction)
-        except Exception as error:
-            if not connection.in_transaction:  # the engine gave up on the whole batch, as on a full disk
-                raise
-            job.error = _store_error(error) if isinstance(error, sqlite3.Error) else error
-            connection.execute("ROLLBACK TO work")
-        connection.execute("RELEASE work")
+            connection.execute("SAVEPOINT work")
+            try:
+                job.value = job.work(transaction)
+            except BaseException as error:  # noqa: BLE001 - handed to whoever waits for it
+                job.error = _store_error(error) if isinstance(error, sqlite3.Error) else error
+                connection.execute("ROLLBACK TO work")
+            connection.execute("RELEASE work")
+        except sqlite3.Error as error:
+            job.error = job.error or _store_error(error)
+
+    def _commit(self) -> StoreError | None:
+        """End the transaction and give the baton back; what went wrong went wrong for the whole batch."""
+        connection = self._writing
+        try:
+            if not connection.in_transaction:  # the engine gave up on all of it, as it does on a full disk
+                return StoreFull("the engine undid the whole transaction")
+            connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            if connection.in_transaction:
+                with contextlib.suppress(sqlite3.Error):
+                    connection.execute("ROLLBACK")
+            return _store_error(error)
+        else:
+            self._wrote.set()
+            if self._wal_is_long:
+                self._empty_log()
+            return None
+        finally:
+            self._baton.release()
 
     # The log.
 
@@ -261,7 +313,7 @@ class SqliteDatabase:
     def _connect(self, *, read_only: bool = False) -> sqlite3.Connection:
         connection = sqlite3.connect(
             self._path,
-            timeout=self._lock_wait_ms / 1000,
+            timeout=self._lock_wait_s,
             isolation_level=None,
             check_same_thread=False,
             cached_statements=256,
@@ -296,44 +348,13 @@ def _migrate(connection: sqlite3.Connection, clock: Clock) -> None:
                 connection.execute("INSERT INTO schema_version VALUES (?, ?)", (number, clock.now_ms()))
         connection.execute("COMMIT")
     except BaseException:
-        _rollback(connection)
+        connection.execute("ROLLBACK")
         raise
 
 
-def _rollback(connection: sqlite3.Connection) -> None:
-    if connection.in_transaction:
-        with contextlib.suppress(sqlite3.Error):
-            connection.execute("ROLLBACK")
-
-
-def _fail(batch: list[_Job], error: BaseException) -> None:
-    for job in batch:
-        job.error = job.error or error
-
-
-def _answer(batch: list[_Job]) -> None:
-    """Tell everyone who waits; an event loop is woken once for all of its own."""
-    by_loop: dict[asyncio.AbstractEventLoop, list[_Job]] = defaultdict(list)
-    for job in batch:
-        if job.loop is not None:
-            by_loop[job.loop].append(job)
-        elif job.error is not None:
-            job.future.set_exception(job.error)
-        else:
-            job.future.set_result(job.value)
-    for loop, jobs in by_loop.items():
-        with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody waits
-            loop.call_soon_threadsafe(_settle, jobs)
-
-
-def _settle(jobs: list[_Job]) -> None:
-    for job in jobs:
-        if job.future.done():  # who asked has gone
-            continue
-        if job.error is not None:
-            job.future.set_exception(job.error)
-        else:
-            job.future.set_result(job.value)
+def _tell(loop: asyncio.AbstractEventLoop, what: Callable[..., None], *arguments: object) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody waits
+        loop.call_soon_threadsafe(what, *arguments)
 
 
 def _read_at_one_instant(connection: sqlite3.Connection, work: Work[T], now_ms: int) -> T:
@@ -347,10 +368,8 @@ def _read_at_one_instant(connection: sqlite3.Connection, work: Work[T], now_ms: 
         raise _store_error(error) from error
 
 
-def _store_error(error: BaseException) -> BaseException:
+def _store_error(error: sqlite3.Error) -> StoreError:
     """The one table that says what an engine's failure means."""
-    if not isinstance(error, sqlite3.Error):
-        return error
     primary_code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     kinds: dict[int, Callable[[str], StoreError]] = {
         sqlite3.SQLITE_BUSY: StoreBusy,
