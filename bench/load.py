@@ -1,6 +1,8 @@
 """Raw load: prepared HTTP requests over keep-alive connections, answers counted; as little client as possible."""
 
 import asyncio
+import hashlib
+import hmac
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -34,8 +36,6 @@ class Load:
 
 def sign(method: str, path: str, host: str, body: bytes = b"", *, key: str = "test", secret: str = "test") -> bytes:
     """A signed request as bytes on the wire."""
-    import hashlib
-
     timestamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     headers = [(b"host", host.encode()), (b"x-amz-date", timestamp.encode())]
     target, _, query = path.partition("?")
@@ -44,8 +44,6 @@ def sign(method: str, path: str, host: str, body: bytes = b"", *, key: str = "te
     scope = Authorization(key, timestamp[:8], REGION, SERVICE, names, "")
     canonical = canonical_request(request, names, hashlib.sha256(body).hexdigest())
     text = string_to_sign(canonical, scope, timestamp)
-    import hmac
-
     signature = hmac.digest(signing_key(secret, scope.date, REGION, SERVICE), text.encode(), "sha256").hex()
     authorization = (
         f"{ALGORITHM} Credential={key}/{scope.scope}, SignedHeaders={';'.join(names)}, Signature={signature}"
@@ -103,6 +101,11 @@ def _content_length(head: bytes) -> int:
     return int(head[at + 15 :].split(b"\r\n", 1)[0]) if at >= 0 else 0
 
 
+def _stop(clients: list[_Client]) -> None:
+    for client in clients:
+        client.is_stopping = True
+
+
 async def run(
     address: tuple[str, int], requests: Callable[[int], Iterator[bytes]], *, connections: int, seconds: float
 ) -> Load:
@@ -115,7 +118,7 @@ async def run(
         feed = requests(number)
         _, client = await loop.create_connection(lambda feed=feed: _Client(feed, load), *address)  # type: ignore[misc]
         clients.append(client)
-    loop.call_later(seconds, lambda: [setattr(client, "is_stopping", True) for client in clients])
+    loop.call_later(seconds, _stop, clients)
     await asyncio.gather(*(client.done for client in clients))
     load.seconds = time.perf_counter() - started
     return load

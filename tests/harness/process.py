@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 READY_SECONDS_MAX = 20
 DEV_INSTANCE = "12345678-1234-1234-1234-123456789012"
@@ -23,11 +23,11 @@ class ServiceProcess:
         if dev:
             arguments.append("--dev")
         self.log = tempfile.TemporaryFile("w+b")  # noqa: SIM115 - lives as long as the process
+        self.printed = tempfile.TemporaryFile("w+b")  # noqa: SIM115
         self.process = subprocess.Popen(
             [sys.executable, "-m", "readdress", *arguments],
-            stdout=subprocess.PIPE,
+            stdout=self.printed,
             stderr=self.log,
-            text=True,
             env={**os.environ, **(environment or {})},
         )
         self.output = self._wait_until_ready(dev)
@@ -51,8 +51,7 @@ class ServiceProcess:
     @property
     def errors(self) -> str:
         """What the program has logged so far."""
-        self.log.seek(0)
-        return self.log.read().decode()
+        return _read(self.log)
 
     def connect(self, **options: Any) -> Any:
         """A boto3 client of the service, with the development key unless told otherwise."""
@@ -83,32 +82,30 @@ class ServiceProcess:
             self._close()
 
     def _close(self) -> None:
-        assert self.process.stdout
-        self.process.stdout.close()
+        self.printed.close()
         self.log.close()
 
     def _wait_until_ready(self, dev: bool) -> str:
-        """Everything that is printed at the start."""
-        assert self.process.stdout
-        lines: list[str] = []
+        """Everything that is printed at the start, which is printed at once."""
         deadline = time.monotonic() + READY_SECONDS_MAX
         last = "INSTANCE_ID" if dev else "Data"
-        while time.monotonic() < deadline:
-            line = self.process.stdout.readline()
-            if not line:
-                break
-            lines.append(line)
-            if last in line:
-                if not dev:
-                    os.set_blocking(self.process.stdout.fileno(), False)
-                    time.sleep(0.05)
-                    lines.append(self.process.stdout.read() or "")
-                return "".join(lines)
+        while time.monotonic() < deadline and self.process.poll() is None:
+            text = _read(self.printed)
+            if last in text and text.endswith("\n"):
+                return text
+            time.sleep(0.01)
         self.process.kill()
         self.process.wait()
-        raise AssertionError(f"the service did not start:\n{''.join(lines)}{self.errors}")
+        message = f"the service did not start:\n{_read(self.printed)}{self.errors}"
+        self._close()
+        raise AssertionError(message)
 
     def _find(self, pattern: str) -> str:
         match = re.search(pattern, self.output)
         assert match, self.output
         return match[1]
+
+
+def _read(file: IO[bytes]) -> str:
+    """What the process has written so far; its own position in the file is shared, so it is left at the end."""
+    return os.pread(file.fileno(), 10_000_000, 0).decode()

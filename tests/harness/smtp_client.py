@@ -1,5 +1,6 @@
 """Raw SMTP over a socket: bytes out exactly as given, replies in as they come."""
 
+import re
 import socket
 from typing import Self
 
@@ -28,21 +29,24 @@ class SmtpClient:
         self.send(line + "\r\n")
         return self.read_reply()
 
-    def mail(self, sender: str, *recipients: str, content: bytes = b"Subject: t\r\n\r\nb\r\n") -> str:
+    def mail(
+        self, sender: str, *recipients: str, content: bytes = b"Subject: t\r\n\r\nb\r\n", parameters: str = ""
+    ) -> str:
         """A whole mail transaction after EHLO; gives the last reply. `content` is dot-stuffed here."""
-        reply = self.say(f"MAIL FROM:<{sender}>")
-        if not reply.startswith("250"):
-            return reply
-        for recipient in recipients:
-            reply = self.say(f"RCPT TO:<{recipient}>")
-            if not reply.startswith("250"):
-                return reply
-        reply = self.say("DATA")
+        reply = self.begin(sender, *recipients, parameters=parameters)
         if not reply.startswith("354"):
             return reply
-        stuffed = (b"\r\n" + content).replace(b"\r\n.", b"\r\n..")[2:]
-        self.send(stuffed + b".\r\n")
+        self.send(stuff(content))
         return self.read_reply()
+
+    def begin(self, sender: str, *recipients: str, parameters: str = "") -> str:
+        """A mail transaction up to its content; gives the last reply, 354 if nothing was refused."""
+        reply = self.say(f"MAIL FROM:<{sender}>{parameters}")
+        for recipient in recipients:
+            if not reply.startswith("250"):
+                return reply
+            reply = self.say(f"RCPT TO:<{recipient}>")
+        return self.say("DATA") if reply.startswith("250") else reply
 
     def close(self) -> None:
         self.file.close()
@@ -53,3 +57,15 @@ class SmtpClient:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def stuff(content: bytes) -> bytes:
+    """Content that ends with CRLF, as it goes over the wire, with its end (RFC 5321 §4.5.2)."""
+    return (b"\r\n" + content).replace(b"\r\n.", b"\r\n..")[2:] + b".\r\n"
+
+
+def accepted_id(reply: str) -> str:
+    """The message's id in the reply that accepts it."""
+    match = re.fullmatch(r"250 2\.0\.0 accepted (\S+)", reply)
+    assert match, reply
+    return match[1]

@@ -3,8 +3,9 @@
 import re
 from typing import NamedTuple
 
+# One partition only: the same resource under two ARNs would slip past a policy that names one of them.
 _ARN = re.compile(
-    r"arn:aws(?:-us-gov|-cn)?:connect:(?P<region>[a-z0-9-]+):(?P<account>\d{12}):"
+    r"arn:aws:connect:(?P<region>[a-z0-9-]+):(?P<account>\d{12}):"
     r"instance/(?P<instance>[^/]+)(?:/email-address/(?P<address>[^/]+))?",
 )
 

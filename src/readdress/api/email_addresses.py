@@ -317,8 +317,9 @@ def _criterion(criteria: SearchCriteria, member: str, depth_left: int, budget: _
     if not depth_left:
         raise InvalidParameterException(f"{member}: conditions nest at most {SEARCH_DEPTH_MAX} deep.")
     conditions: list[search.Condition] = []
+    if criteria.string_condition or not (criteria.and_conditions or criteria.or_conditions):
+        budget.spend(member)  # an empty one costs the database as much
     if criteria.string_condition:
-        budget.spend(member)
         conditions.append(_text(criteria.string_condition, f"{member}.StringCondition"))
     for children, name, kind in (
         (criteria.and_conditions, "AndConditions", search.All),
@@ -364,6 +365,8 @@ def _tag_filter(search_filter: SearchFilter | None) -> list[search.Condition]:
 
 
 def _tags(conditions: list[TagCondition], member: str, budget: _Budget) -> list[search.Condition]:
+    if not conditions:
+        budget.spend(member)
     return [_tag(condition, f"{member}[{at}]", budget) for at, condition in enumerate(conditions)]
 
 

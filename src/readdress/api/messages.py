@@ -217,7 +217,8 @@ def get_message_content(tx: Transaction, caller: Caller, request: MessageContent
 def resolve_recipient(tx: Transaction, caller: Caller, request: ResolveRecipientRequest) -> ResolveRecipientAnswer:
     """Where a mail for the recipient would go now and why, with the reply that SMTP would give."""
     instances.get(tx, account=caller.scope.account, instance_id=request.instance_id)
-    recipient = grammar.parse_mailbox(request.recipient)
+    path = grammar.parse_recipient(f"<{request.recipient}>")
+    recipient = path[0].address if path and not path[1] else None
     route = routing.route(tx, recipient) if recipient else routing.Route((), reply.BAD_RECIPIENT)
     return ResolveRecipientAnswer(
         recipient=request.recipient,

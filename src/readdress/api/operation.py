@@ -166,6 +166,7 @@ _WORDS = {
 _TYPES = {
     "str": "a string", "int": "an integer", "bool": "a boolean", "array": "a list", "object": "an object",
     "null": "null", "float": "a number", "str | null": "a string", "int | null": "an integer",
+    "array | null": "a list", "object | null": "an object",
 }  # fmt: skip
 _MISSING = re.compile(r"Object missing required field `([^`]+)`")
 
@@ -186,7 +187,9 @@ def decode(operation: Operation, values: dict[str, Any], scope: Scope) -> Reques
 
 def _explain(text: str) -> str:
     """Msgspec's words, as a sentence that begins with the member."""
-    reason, _, place = text.partition(" - at ")
+    reason, found, place = text.rpartition(" - at ")  # the reason may quote the caller, the place never does
+    if not found:
+        reason, place = text, ""
     member = place.replace("`key` in ", "").strip("`").removeprefix("$").removeprefix(".")
     missing = _MISSING.match(reason)
     if missing:

@@ -9,9 +9,10 @@ from typing import Annotated, TypeAlias
 import msgspec
 from msgspec import Meta
 
-# Python's `re` has no \p{…}: these are the same sets, letters and numbers by \w, separators spelled out.
+# Python's `re` has no \p{…}: these are the same sets, letters and numbers by \w, separators spelled out; and its \d
+# knows the digits of every script, where the model's knows ten.
 _SEPARATORS = r" \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
-_MODEL_SETS = {r"\p{L}\p{Z}\p{N}_": rf"\w{_SEPARATORS}"}
+_MODEL_SETS = {r"\p{L}\p{Z}\p{N}_": rf"\w{_SEPARATORS}", r"\d": "0-9"}
 
 # Characters that no member may hold: C0 and C1 controls; Description alone may have tabs and line ends.
 CONTROL_CHARACTERS = r"\x00-\x1f\x7f-\x9f"

@@ -157,17 +157,15 @@ async def _read_body(scope: AsgiScope, receive: Receive, bytes_max: int) -> byte
     for name, value in scope["headers"]:
         if name == b"content-length" and value.isdigit() and int(value) > bytes_max:
             raise _too_large(bytes_max)
-    message = await receive()
-    body: bytes = message.get("body", b"")
-    if not message.get("more_body", False):
-        return body
-    pieces, size = [body], len(body)
-    while message.get("more_body", False):
+    pieces: list[bytes] = []
+    size, more = 0, True
+    while more:
         message = await receive()
         pieces.append(message.get("body", b""))
         size += len(pieces[-1])
         if size > bytes_max:
             raise _too_large(bytes_max)
+        more = message.get("more_body", False)
     return b"".join(pieces)
 
 

@@ -3,6 +3,7 @@
 Routes are matched on the raw path, for identifiers may be ARNs and arrive percent-encoded in one segment.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from types import UnionType
@@ -19,6 +20,8 @@ from readdress.gateway.sigv4 import HttpRequest
 from readdress.gateway.wire import JSON, HttpResponse, decode_object
 
 QUERY_FIELDS_MAX = 200
+
+_INTEGER = re.compile(r"-?\d{1,18}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,7 @@ def _read_query(route: _Route, query: bytes) -> dict[str, Any]:
         kind = route.query_types[name]
         if kind is list:
             values.setdefault(member, []).append(text)
-        elif kind is int and text.lstrip("-").isascii() and text.lstrip("-").isdigit() and len(text) < 20:
+        elif kind is int and _INTEGER.fullmatch(text):
             values[member] = int(text)
         else:
             values[member] = text

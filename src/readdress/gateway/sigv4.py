@@ -52,8 +52,8 @@ class HttpRequest:
         return None if value is None else value.decode("latin-1")
 
     def canonical_header(self, name: str) -> str:
-        """The value as it is signed: trimmed, and every run of spaces one space."""
-        return b" ".join(self._headers.get(name.encode(), b"").split()).decode("utf-8", "replace")
+        """The value as it is signed: trimmed, and every run of spaces one space; no byte is lost, UTF-8 or not."""
+        return b" ".join(self._headers.get(name.encode(), b"").split()).decode("utf-8", "surrogateescape")
 
 
 class Authorization(NamedTuple):
@@ -133,7 +133,7 @@ def canonical_request(request: HttpRequest, signed_headers: Sequence[str], body_
 
 
 def string_to_sign(canonical: str, authorization: Authorization, timestamp: str) -> str:
-    digest = hashlib.sha256(canonical.encode()).hexdigest()
+    digest = hashlib.sha256(canonical.encode("utf-8", "surrogateescape")).hexdigest()
     return f"{ALGORITHM}\n{timestamp}\n{authorization.scope}\n{digest}"
 
 

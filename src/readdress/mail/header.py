@@ -2,19 +2,26 @@
 
 import contextlib
 import re
-from email.errors import HeaderParseError
+from email.errors import MessageError
 from email.header import decode_header, make_header
 from typing import NamedTuple
 
+# How far the end of a header is looked for, its empty line included.
+HEADER_BYTES_MAX = 262_144
 SUBJECT_CHARACTERS_MAX = 998
+# Decoding takes the square of a hostile subject's length; an honest one of 998 characters fits.
+_SUBJECT_BYTES_MAX = 8_192
 
-_SUBJECT = re.compile(rb"^subject[ \t]*:((?:[^\r\n]|\r\n[ \t])*)", re.IGNORECASE | re.MULTILINE)
+_SUBJECT = re.compile(
+    rb"^subject[ \t]*:((?:[^\r\n]|\r\n[ \t]){0,%d})" % _SUBJECT_BYTES_MAX,
+    re.IGNORECASE | re.MULTILINE,
+)
 _RECEIVED = re.compile(rb"^received[ \t]*:", re.IGNORECASE | re.MULTILINE)
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
 
 class HeaderFacts(NamedTuple):
-    """`is_complete` is False where the header did not end within what was looked at."""
+    """`is_complete` is False where the header does not end within `HEADER_BYTES_MAX`."""
 
     subject: str
     received_count: int
@@ -23,7 +30,7 @@ class HeaderFacts(NamedTuple):
 
 def look_at_header(content: bytes, *, is_whole: bool) -> HeaderFacts:
     """Facts from the beginning of a message; `is_whole` says that nothing follows."""
-    end = 0 if content.startswith(b"\r\n") else content.find(b"\r\n\r\n")
+    end = 0 if content.startswith(b"\r\n") else content.find(b"\r\n\r\n", 0, HEADER_BYTES_MAX)
     header = content[:end] if end >= 0 else content
     subject = _SUBJECT.search(header)
     return HeaderFacts(
@@ -37,7 +44,7 @@ def _decode(raw: bytes) -> str:
     """RFC 2047 words and raw UTF-8 as text; what can't be decoded stays as it is."""
     text = raw.replace(b"\r\n", b"").decode("utf-8", "replace")
     if "=?" in text:
-        with contextlib.suppress(HeaderParseError, LookupError, ValueError):
+        with contextlib.suppress(MessageError, LookupError, ValueError):
             text = str(make_header(decode_header(text)))
     text = text.encode("utf-8", "replace").decode("utf-8")
     return _CONTROLS.sub(" ", text).strip()[:SUBJECT_CHARACTERS_MAX]

@@ -64,15 +64,15 @@ class ContentReader:
         return b"" if self.refusal else content
 
     def _measure_lines(self, content: bytes) -> None:
-        """Note a line that is too long; of pieces within the limit, only the line that goes on can be."""
+        """Note a line that is too long with its CRLF; of pieces within the limit, only the line that goes on can be."""
         first_end = content.find(b"\n")
         if first_end < 0:
             self._line_bytes += len(content)
             longest = self._line_bytes
         else:
-            longest = self._line_bytes + first_end
+            longest = self._line_bytes + first_end + 1
             if len(content) > self._line_bytes_max:
-                longest = max(longest, *map(len, content.split(b"\n")))
+                longest = max(longest, *map(len, content.splitlines(keepends=True)))
             self._line_bytes = len(content) - content.rfind(b"\n") - 1
         if longest > self._line_bytes_max and self.refusal is None:
             self.refusal = reply.CONTENT_LINE_TOO_LONG

@@ -95,7 +95,7 @@ def parse_parameters(text: str) -> dict[str, str] | None:
     if text and not text.startswith(" "):
         return None
     parameters: dict[str, str] = {}
-    for word in text.split():
+    for word in filter(None, text.split(" ")):
         match = _PARAMETER.fullmatch(word)
         if match is None or match["keyword"].upper() in parameters:
             return None

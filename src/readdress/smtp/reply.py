@@ -49,7 +49,9 @@ BAD_EHLO = Reply(501, "5.5.4", "give a domain or an address literal")
 BAD_SENDER = Reply(501, "5.1.7", "not a valid sender path")
 BAD_RECIPIENT = Reply(501, "5.1.3", "not a valid recipient path")
 UNKNOWN_PARAMETER = Reply(555, "5.5.4", "unknown parameter")
-NEEDS_SMTPUTF8 = Reply(553, "5.6.7", "give SMTPUTF8 with MAIL to use such an address")  # RFC 6531 §3.5
+# RFC 6531 §3.5 gives the two their codes.
+SENDER_NEEDS_SMTPUTF8 = Reply(550, "5.6.7", "give SMTPUTF8 with MAIL to use such an address")
+RECIPIENT_NEEDS_SMTPUTF8 = Reply(553, "5.6.7", "give SMTPUTF8 with MAIL to use such an address")
 NOT_IMPLEMENTED = Reply(502, "5.5.1", "command not implemented")
 EHLO_FIRST = Reply(503, "5.5.1", "send EHLO or HELO first")
 MAIL_FIRST = Reply(503, "5.5.1", "send MAIL first")

@@ -222,7 +222,7 @@ class Connection(asyncio.Protocol):
 
     async def _serve(self) -> None:
         session, server = self._session, self._server
-        if _has_data(self._transport):
+        if self._received or _has_data(self._transport):
             session.close(reply.EARLY_TALKER)
             return
         session.greet()
@@ -255,7 +255,6 @@ class Connection(asyncio.Protocol):
         if refusal:
             await self._drop_message()
             return
-        self.deadline = float("inf")
         answers = await message.accept()
         self._message = None
         self._session.answer_message(answers)
@@ -285,6 +284,7 @@ class Connection(asyncio.Protocol):
         if self._received_bytes > READ_BYTES_MAX:
             self._transport.resume_reading()
         self._received_bytes = 0
+        self.deadline = float("inf")  # what takes time from here on is ours
         self._session.receive(data)
         return True
 

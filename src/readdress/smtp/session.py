@@ -294,7 +294,7 @@ class Session:
         if int(size) > self._limits.message_bytes_max:  # RFC 1870 §6.1
             return reply.TOO_BIG
         if sender.needs_smtputf8 and "SMTPUTF8" not in parameters:
-            return reply.NEEDS_SMTPUTF8
+            return reply.SENDER_NEEDS_SMTPUTF8
         return None
 
     def _rcpt(self, rest: str) -> Event | None:
@@ -310,7 +310,7 @@ class Session:
         elif len(self._envelope.recipients) >= self._limits.recipients_max:
             self._say(reply.TOO_MANY_RECIPIENTS)
         elif recipient.needs_smtputf8 and not self._envelope.smtputf8:
-            self._say(reply.NEEDS_SMTPUTF8)
+            self._say(reply.RECIPIENT_NEEDS_SMTPUTF8)
         else:
             self._recipient = recipient
             self.state = State.DECISION
@@ -352,7 +352,7 @@ class Session:
 
     def _say(self, answer: Reply) -> None:
         self._replies.append(answer.encode())
-        if not answer.is_positive:
+        if answer.code >= 500:  # a 4xx is our trouble, or the limit that a client may meet (RFC 5321 §4.5.3.1.10)
             self._errors += 1
             if self._errors > self._limits.errors_max:
                 self.close(reply.TOO_MANY_ERRORS)

@@ -1,0 +1,67 @@
+"""The database file seen from outside the program: every row of it, and which of its promises are broken."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+# Each gives the rows that must not be there; the contract's clause is in the name.
+_BROKEN = {
+    "an address takes part in at most one relation (2.3)": """
+        SELECT id FROM (SELECT alias_id AS id FROM alias UNION ALL SELECT primary_id FROM alias)
+        GROUP BY id HAVING count(*) > 1""",
+    "a relation joins two addresses of one instance (2.4, 2.7)": """
+        SELECT r.alias_id, r.primary_id FROM alias r
+        LEFT JOIN email_address a ON a.id = r.alias_id LEFT JOIN email_address p ON p.id = r.primary_id
+        WHERE a.id IS NULL OR p.id IS NULL OR a.instance_id <> p.instance_id""",
+    "an address belongs to an instance": """
+        SELECT id FROM email_address WHERE instance_id NOT IN (SELECT id FROM instance)""",
+    "a tag belongs to a resource": """
+        SELECT resource_id FROM tag
+        WHERE resource_id NOT IN (SELECT id FROM email_address UNION ALL SELECT id FROM instance)""",
+    "a message is in an inbox (6)": """
+        SELECT id FROM message WHERE id NOT IN (SELECT message_id FROM delivery)""",
+    "a delivery has its message (6)": """
+        SELECT id FROM delivery WHERE message_id NOT IN (SELECT id FROM message)""",
+    "a message is in an inbox once (6)": """
+        SELECT message_id, address_id FROM delivery GROUP BY message_id, address_id HAVING count(*) > 1""",
+    "a message has all its content (6)": """
+        SELECT m.id FROM message m LEFT JOIN content c ON c.message_id = m.id
+        GROUP BY m.id HAVING count(c.part) = 0 OR min(c.part) <> 0 OR max(c.part) <> count(c.part) - 1
+        OR sum(length(c.bytes)) <> m.size_bytes""",
+    "content belongs to a message, or waits for it (6)": """
+        SELECT DISTINCT message_id FROM content
+        WHERE (message_id IN (SELECT id FROM message)) = (message_id IN (SELECT message_id FROM staged_content))""",
+    "what is staged has content (6)": """
+        SELECT message_id FROM staged_content WHERE message_id NOT IN (SELECT message_id FROM content)""",
+}
+
+
+@contextmanager
+def open_beside(path: Path) -> Iterator[sqlite3.Connection]:
+    """A reader's connection, beside whoever else has the file open."""
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)) as connection:
+        yield connection
+
+
+def dump(path: Path) -> dict[str, list[tuple[Any, ...]]]:
+    """Every row of every table, in order."""
+    with open_beside(path) as connection:
+        tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+        return {table: sorted(connection.execute(f"SELECT * FROM {table}"), key=repr) for table in tables}
+
+
+def broken_promises(connection: sqlite3.Connection) -> dict[str, list[Any]]:
+    """What the data of a sound database never shows; empty when all is well."""
+    found = {promise: connection.execute(query).fetchall() for promise, query in _BROKEN.items()}
+    found["the file is sound"] = [
+        row for row in connection.execute("PRAGMA integrity_check").fetchall() if row != ("ok",)
+    ]
+    found["foreign keys hold"] = connection.execute("PRAGMA foreign_key_check").fetchall()
+    return {promise: rows for promise, rows in found.items() if rows}
+
+
+def check_promises(path: Path) -> None:
+    with open_beside(path) as connection:
+        assert broken_promises(connection) == {}
