@@ -58,16 +58,20 @@ def sign(method: str, path: str, host: str, body: bytes = b"", *, key: str = "te
 class _Client(asyncio.Protocol):
     """One connection that always has one request under way."""
 
-    def __init__(self, requests: Iterator[bytes], load: Load) -> None:
+    def __init__(self, address: tuple[str, int], requests: Iterator[bytes], load: Load) -> None:
+        self._address = address
         self._requests = requests
         self._load = load
         self._received = b""
         self._transport: asyncio.Transport
+        self._reconnecting: asyncio.Task[None] | None = None
+        self._is_over = False
         self.is_stopping = False
         self.done = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        self._received = b""
         self._next()
 
     def data_received(self, data: bytes) -> None:
@@ -78,21 +82,30 @@ class _Client(asyncio.Protocol):
             self._received = received
             return
         self._received = b""
+        if b"Connection: close" in received[:head]:
+            self._transport.close()
         if received[9:12] == b"200":
             self._load.answered += 1
         else:
             self._load.refused += 1
-        self._next()
+        if not self._transport.is_closing() or self.is_stopping:
+            self._next()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
-        if not self.done.done():
+        if self._is_over and not self.done.done():
             self.done.set_result(None)
+        elif not self._is_over:  # a server without keep-alive
+            self._reconnecting = asyncio.get_running_loop().create_task(self._connect())
+
+    async def _connect(self) -> None:
+        await asyncio.get_running_loop().create_connection(lambda: self, *self._address)
 
     def _next(self) -> None:
         request = None if self.is_stopping else next(self._requests, None)
         if request is None:
+            self._is_over = True
             self._transport.close()
-        else:
+        elif not self._transport.is_closing():
             self._transport.write(request)
 
 
@@ -116,7 +129,7 @@ async def run(
     clients = []
     for number in range(connections):
         feed = requests(number)
-        _, client = await loop.create_connection(lambda feed=feed: _Client(feed, load), *address)  # type: ignore[misc]
+        _, client = await loop.create_connection(lambda feed=feed: _Client(address, feed, load), *address)  # type: ignore[misc]
         clients.append(client)
     loop.call_later(seconds, _stop, clients)
     await asyncio.gather(*(client.done for client in clients))

@@ -154,13 +154,8 @@ def _change(config: Config, work: Callable[[Any, Any], Any]) -> Any:
 def resolve(config: Config, address: str) -> None:
     """Say where a mail for ADDRESS would go now, and why. Status 1 when it would be refused."""
     from readdress.directory import routing
-    from readdress.smtp import grammar, reply
 
-    recipient = grammar.parse_mailbox(address)
-    if recipient is None:
-        click.echo(f"refused: {reply.BAD_RECIPIENT}")
-        sys.exit(1)
-    route = _look(config, lambda tx: routing.route(tx, recipient))
+    route = _look(config, lambda tx: routing.route_text(tx, address))
     for destination in route.destinations:
         why = "it is the recipient" if destination.alias_id is None else f"{address} is its alias"
         click.echo(f"{destination.address}\t{destination.reason}\t{destination.address_id}\t{why}")

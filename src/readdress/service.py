@@ -26,6 +26,7 @@ from readdress.clock import Clock
 from readdress.config import Config, ConfigError, split_host_port
 from readdress.directory import instances
 from readdress.gateway.app import Gateway, Settings
+from readdress.gateway.protocol import HttpProtocol
 from readdress.inbox import messages
 from readdress.mail.intake import Intake
 from readdress.smtp.server import SmtpServer, Timeouts
@@ -179,7 +180,7 @@ class _HttpServer:
         config = uvicorn.Config(
             gateway,
             loop="none",
-            http="httptools",
+            http=HttpProtocol,
             ws="none",
             lifespan="off",
             interface="asgi3",

@@ -40,13 +40,13 @@ class ApiCaller:
         self._runner = asyncio.Runner()
         self.calls = 0
 
-    def __call__(self, operation: str, *, on: Database | None = None, **members: Any) -> dict[str, Any]:
-        """The answer's members; raises what the operation raises. `on` is another database for this call."""
+    def __call__(self, operation: str, **members: Any) -> dict[str, Any]:
+        """The answer's members; raises what the operation raises."""
         self.calls += 1
         declared = OPERATIONS[operation]
         answer = self._runner.run(
             call(
-                on or self.database,
+                self.database,
                 declared,
                 decode(declared, members, self.caller.scope),
                 self.caller,

@@ -20,7 +20,6 @@ from readdress.clock import iso_8601
 from readdress.directory import addresses, instances, routing
 from readdress.errors import ResourceNotFoundException
 from readdress.inbox import messages
-from readdress.smtp import grammar, reply
 from readdress.store.database import Transaction
 
 operations = Operations()
@@ -217,9 +216,7 @@ def get_message_content(tx: Transaction, caller: Caller, request: MessageContent
 def resolve_recipient(tx: Transaction, caller: Caller, request: ResolveRecipientRequest) -> ResolveRecipientAnswer:
     """Where a mail for the recipient would go now and why, with the reply that SMTP would give."""
     instances.get(tx, account=caller.scope.account, instance_id=request.instance_id)
-    path = grammar.parse_recipient(f"<{request.recipient}>")
-    recipient = path[0].address if path and not path[1] else None
-    route = routing.route(tx, recipient) if recipient else routing.Route((), reply.BAD_RECIPIENT)
+    route = routing.route_text(tx, request.recipient)
     return ResolveRecipientAnswer(
         recipient=request.recipient,
         accepted=route.reply.is_positive,

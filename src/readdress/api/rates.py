@@ -31,6 +31,9 @@ class Rates:
         now_ms = self._clock.now_ms()
         level, filled_ms = self._buckets.get((account, operation), (rate.burst, now_ms))
         level = min(rate.burst, level + max(0, now_ms - filled_ms) * rate.per_second / 1000)
+        if len(self._buckets) >= BUCKETS_MAX:
+            self._buckets.clear()
+        self._buckets[account, operation] = (level - 1 if level >= 1 else level, now_ms)
         if level < 1:
             wait_ms = int((1 - level) / rate.per_second * 1000) + 1
             raise ThrottlingException(
@@ -38,6 +41,3 @@ class Rates:
                 f"Try again in {wait_ms} ms.",
                 retry_after_ms=wait_ms,
             )
-        if len(self._buckets) >= BUCKETS_MAX:
-            self._buckets.clear()
-        self._buckets[account, operation] = (level - 1, now_ms)

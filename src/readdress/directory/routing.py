@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from readdress.address import Address, fold, fold_domain
-from readdress.smtp import reply
+from readdress.smtp import grammar, reply
 from readdress.store.database import Transaction
 from readdress.store.queries import load_queries
 
@@ -48,6 +48,13 @@ def route(tx: Transaction, recipient: Address) -> Route:
     if fold(recipient.local_part) == POSTMASTER:
         return Route((POSTMASTER_INBOX,), reply.RECIPIENT_OK)
     return Route((), reply.UNKNOWN_RECIPIENT)
+
+
+def route_text(tx: Transaction, recipient: str) -> Route:
+    """The same for a recipient as a person types it: what RCPT would answer to it in angle brackets."""
+    parsed = grammar.parse_recipient(f"<{recipient}>")
+    address = parsed[0].address if parsed and not parsed[1] else None
+    return route(tx, address) if address else Route((), reply.BAD_RECIPIENT)
 
 
 def lock(tx: Transaction, recipient: Address) -> None:
