@@ -43,6 +43,6 @@ class HttpProtocol(HttpToolsProtocol):
         self.transport.close()
 
     def _count(self, *parts: bytes) -> None:
-        self._head_bytes += sum(map(len, parts))
+        self._head_bytes += sum(map(len, parts)) + 4  # the punctuation around them
         if self._head_bytes > HEAD_BYTES_MAX:
             raise ValueError("the head of the request is too large")  # the parser turns it into a 400
