@@ -13,9 +13,11 @@ LOCAL_PART_BYTES_MAX = 64
 DOMAIN_BYTES_MAX = 255
 PATH_BYTES_MAX = 256
 
-_ATOM = r"[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~.\u0080-\U0010ffff]+"
-_QUOTED = r'"(?:[^"\\\x00-\x1f\x7f]|\\[^\x00-\x1f\x7f])*"'
-_LABEL = r"[A-Za-z0-9_\u0080-\U0010ffff](?:[A-Za-z0-9_\-\u0080-\U0010ffff]*[A-Za-z0-9_\u0080-\U0010ffff])?"
+# Classes name what they exclude: everything from U+00A0 on is allowed, and naming that would take long to compile.
+_ATOM = r"[^\x00-\x20\"(),:;<>@\[\\\]\x7f-\x9f]+"
+_QUOTED = r'"(?:[^"\\\x00-\x1f\x7f-\x9f]|\\[^\x00-\x1f\x7f-\x9f])*"'
+_LETTER = r"[^\x00-/:-@\[-^`{-\x9f]"
+_LABEL = rf"{_LETTER}(?:[^\x00-,./:-@\[-^`{{-\x9f]*{_LETTER})?"
 _DOMAIN = rf"{_LABEL}(?:\.{_LABEL})*"
 _LITERAL = r"\[[A-Za-z0-9:.\-]+\]"
 _ROUTE = rf"(?:@{_DOMAIN},)*@{_DOMAIN}:"
@@ -24,7 +26,7 @@ _MAILBOX = re.compile(rf"(?P<local>{_ATOM}|{_QUOTED})@(?P<domain>{_DOMAIN}|{_LIT
 _PATH = re.compile(rf"<(?:{_ROUTE})?(?P<mailbox>(?:{_ATOM}|{_QUOTED})@(?:{_DOMAIN}|{_LITERAL}))>")
 _POSTMASTER = re.compile(r"<(postmaster)>", re.IGNORECASE)
 _EHLO = re.compile(r"[A-Za-z0-9_.\-]{1,255}|\[[A-Za-z0-9:.\-]{1,255}\]")
-_PARAMETER = re.compile(r"(?P<keyword>[A-Za-z0-9][A-Za-z0-9\-]*)(?:=(?P<value>[!-<>-~\u0080-\U0010ffff]+))?")
+_PARAMETER = re.compile(r"(?P<keyword>[A-Za-z0-9][A-Za-z0-9\-]*)(?:=(?P<value>[^\x00-\x20=\x7f-\x9f]+))?")
 
 
 class Command(NamedTuple):
