@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,8 +17,8 @@ DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").
 _FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
-def snippets(*languages: str) -> list[object]:
-    found = []
+def snippets(*languages: str) -> list[Any]:
+    found: list[Any] = []
     for document in DOCUMENTS:
         for number, (language, text) in enumerate(_FENCE.findall(document.read_text("utf-8"))):
             if language in languages:

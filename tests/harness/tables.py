@@ -1,5 +1,6 @@
 """The database file seen from outside the program: every row of it, and which of its promises are broken."""
 
+import hashlib
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -46,10 +47,14 @@ def open_beside(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def dump(path: Path) -> dict[str, list[tuple[Any, ...]]]:
-    """Every row of every table, in order."""
+    """Every row of every table, in order; bytes as their digest."""
     with open_beside(path) as connection:
         tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
-        return {table: sorted(connection.execute(f"SELECT * FROM {table}"), key=repr) for table in tables}
+        return {table: sorted(map(_short, connection.execute(f"SELECT * FROM {table}")), key=repr) for table in tables}
+
+
+def _short(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(hashlib.sha256(value).hexdigest() if isinstance(value, bytes) else value for value in row)
 
 
 def broken_promises(connection: sqlite3.Connection) -> dict[str, list[Any]]:

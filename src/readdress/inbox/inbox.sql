@@ -9,11 +9,13 @@ INSERT INTO content (message_id, part, bytes) VALUES (:message_id, :part, :bytes
 INSERT INTO delivery (address_id, id, message_id, instance_id, recipients, reasons)
 VALUES (:address_id, :id, :message_id, :instance_id, :recipients, :reasons);
 
--- stage_content
-INSERT INTO staged_content (message_id, expires_ms) VALUES (:message_id, :expires_ms)
-ON CONFLICT (message_id) DO UPDATE SET expires_ms = excluded.expires_ms;
+-- begin_staging
+INSERT INTO staged_content (message_id, expires_ms) VALUES (:message_id, :expires_ms);
 
--- unstage_content
+-- prolong_staging
+UPDATE staged_content SET expires_ms = :expires_ms WHERE message_id = :message_id;
+
+-- end_staging
 DELETE FROM staged_content WHERE message_id = :message_id;
 
 -- list_expired_staging

@@ -18,6 +18,10 @@ sql = load_queries(__package__, "inbox.sql")
 _AFTER_EVERY_ID = "g"
 
 
+class StagedContentSwept(Exception):
+    """The sender took longer than staged content is kept; the message has to be sent again."""
+
+
 class Reason(NamedTuple):
     """Why a message is in an inbox: DIRECT, or ALIAS with the alias that forwarded it."""
 
@@ -94,19 +98,25 @@ def insert_content(tx: Transaction, *, message_id: str, part: int, content: byte
 
 
 def stage_content(tx: Transaction, *, message_id: str, part: int, content: bytes, expires_ms: int) -> None:
-    """Keep a part of a message that is still on its way; it is swept after `expires_ms`."""
-    tx.execute(sql.stage_content, message_id=message_id, expires_ms=expires_ms)
+    """Keep a part of a message that is still on its way; it is swept after `expires_ms`.
+
+    Raises StagedContentSwept when that time was over for the parts before.
+    """
+    query = sql.prolong_staging if part else sql.begin_staging
+    if not tx.execute(query, message_id=message_id, expires_ms=expires_ms):
+        raise StagedContentSwept
     insert_content(tx, message_id=message_id, part=part, content=content)
 
 
-def unstage_content(tx: Transaction, message_id: str) -> bool:
-    """The staged parts are the message's now; False when they have been swept."""
-    return tx.execute(sql.unstage_content, message_id=message_id) > 0
+def unstage_content(tx: Transaction, message_id: str) -> None:
+    """The staged parts are the message's now. Raises StagedContentSwept when their time was over."""
+    if not tx.execute(sql.end_staging, message_id=message_id):
+        raise StagedContentSwept
 
 
 def drop_staged(tx: Transaction, message_id: str) -> None:
     """The message will not be accepted."""
-    if unstage_content(tx, message_id):
+    if tx.execute(sql.end_staging, message_id=message_id):
         tx.execute(sql.delete_content, message_id=message_id)
 
 

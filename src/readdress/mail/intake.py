@@ -93,7 +93,7 @@ class Incoming:
         last_part = b"".join(self._pieces)
         facts = self._facts or look_at_header(last_part, is_whole=True)
         refusal = self._trouble or _refuse(facts)
-        answers = [refusal] if refusal else await self._store(last_part, facts)
+        answers = [refusal] * len(self._envelope.recipients) if refusal else await self._store(last_part, facts)
         if not answers[0].is_positive and self._parts_staged:
             await self.abort()
         log.info(
@@ -133,8 +133,8 @@ class Incoming:
 
         def store(tx: Transaction) -> None:
             arrivals = _route_all(tx, recipients)
-            if self._parts_staged and not messages.unstage_content(tx, self.id):
-                raise _RouteRefused([reply.STORE_TROUBLE])
+            if self._parts_staged:
+                messages.unstage_content(tx, self.id)
             messages.insert(tx, self._message(tx, facts))
             messages.insert_content(tx, message_id=self.id, part=self._parts_staged, content=last_part)
             _deliver(tx, self.id, arrivals)
@@ -222,6 +222,9 @@ async def _reply_for(stored: Awaitable[object]) -> Reply | None:
         return reply.STORE_FULL
     except StoreError:
         log.exception("cannot store")
+        return reply.STORE_TROUBLE
+    except messages.StagedContentSwept:
+        log.warning("a sender took too long, and what it had sent was swept")
         return reply.STORE_TROUBLE
     return None
 

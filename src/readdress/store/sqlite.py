@@ -160,6 +160,8 @@ class SqliteDatabase:
         return row
 
     async def scan(self, work: Work[T]) -> T:
+        self._require_open()
+
         def scan() -> T:
             connection = getattr(self._scan_connections, "connection", None)
             if connection is None:

@@ -1,0 +1,322 @@
+"""Fail the first statement, the second, the third …: whatever fails, nothing is left behind and a retry succeeds."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, TypeVar
+
+import pytest
+
+from conftest import ManualClock
+from harness.api_calls import ACCOUNT, REGION, ApiCaller, alias_members
+from harness.tables import check_promises, dump
+from readdress.address import split_address
+from readdress.api.catalogue import OPERATIONS
+from readdress.api.operation import Kind
+from readdress.inbox import messages
+from readdress.mail import intake
+from readdress.mail.intake import Intake
+from readdress.smtp.grammar import Path
+from readdress.smtp.reply import Reply
+from readdress.smtp.server import Peer
+from readdress.smtp.session import Envelope
+from readdress.store.database import Database, Row, StoreUnavailable, Transaction, Work
+from readdress.store.queries import Query
+from readdress.store.sqlite import SqliteDatabase
+
+T = TypeVar("T")
+STATEMENTS_MAX = 200
+
+
+@dataclass
+class Failure:
+    """Which statement fails, counted from one: before or after it did its work, once or from then on."""
+
+    at: int
+    after: bool = False
+    lasting: bool = False
+    seen: int = 0
+    happened: bool = False
+
+    def around(self, statement: Callable[[], T]) -> T:
+        self.seen += 1
+        due = self.seen >= self.at if self.lasting else self.seen == self.at
+        if due and not self.after:
+            self._happen()
+        value = statement()
+        if due:
+            self._happen()
+        return value
+
+    def _happen(self) -> None:
+        self.happened = True
+        raise StoreUnavailable(f"statement {self.seen} was made to fail")
+
+
+class FailingTransaction:
+    """A real transaction, but for one statement."""
+
+    def __init__(self, tx: Transaction, failure: Failure) -> None:
+        self._tx = tx
+        self._failure = failure
+
+    @property
+    def now_ms(self) -> int:
+        return self._tx.now_ms
+
+    def one(self, query: Query, **parameters: Any) -> Row | None:
+        return self._failure.around(lambda: self._tx.one(query, **parameters))
+
+    def all(self, query: Query, **parameters: Any) -> list[Row]:
+        return self._failure.around(lambda: self._tx.all(query, **parameters))
+
+    def execute(self, query: Query, **parameters: Any) -> int:
+        return self._failure.around(lambda: self._tx.execute(query, **parameters))
+
+    def lock(self, query: Query, **parameters: Any) -> None:
+        self._failure.around(lambda: self._tx.lock(query, **parameters))
+
+
+class FailingDatabase:
+    """A real database, but for one statement."""
+
+    def __init__(self, database: Database, failure: Failure) -> None:
+        self._database = database
+        self._failure = failure
+
+    def _failing(self, work: Work[T]) -> Work[T]:
+        return lambda tx: work(FailingTransaction(tx, self._failure))
+
+    def run(self, work: Work[T]) -> T:
+        return self._database.run(self._failing(work))
+
+    async def write(self, work: Work[T]) -> T:
+        return await self._database.write(self._failing(work))
+
+    async def read(self, work: Work[T]) -> T:
+        return await self._database.read(self._failing(work))
+
+    async def find(self, query: Query, **parameters: Any) -> Row | None:
+        return await self.read(lambda tx: tx.one(query, **parameters))
+
+    async def scan(self, work: Work[T]) -> T:
+        return await self._database.scan(self._failing(work))
+
+    def close(self) -> None:
+        self._database.close()
+
+
+# Operations.
+
+
+class Scene:
+    """An instance with three addresses, two of them in a relation, with tags."""
+
+    def __init__(self, api: ApiCaller, name: str) -> None:
+        self.name = name
+        self.instance_id = api.create_instance()
+        self.primary, self.alias, self.free = (
+            api.create_address(self.instance_id, f"{word}-{name}@example.com", Tags={"team": word})
+            for word in ("primary", "alias", "free")
+        )
+        api("AssociateEmailAddressAlias", **self.pair())
+
+    def pair(self, **members: Any) -> dict[str, Any]:
+        return alias_members(self.instance_id, primary_id=self.primary, alias_id=self.alias, **members)
+
+    def named(self, address_id: str, **members: Any) -> dict[str, Any]:
+        return {"InstanceId": self.instance_id, "EmailAddressId": address_id, **members}
+
+    def tagged(self, **members: Any) -> dict[str, Any]:
+        resource = f"instance/{self.instance_id}/email-address/{self.primary}"
+        return {"resourceArn": f"arn:aws:connect:{REGION}:{ACCOUNT}:{resource}", **members}
+
+
+CASES: dict[str, Callable[[Scene, ApiCaller], dict[str, Any]]] = {
+    "CreateEmailAddress": lambda scene, _: {
+        "InstanceId": scene.instance_id,
+        "EmailAddress": f"new-{scene.name}@example.com",
+        "Tags": {"a": "1", "b": "2"},
+        "ClientToken": scene.name,
+    },
+    "UpdateEmailAddressMetadata": lambda scene, _: scene.named(
+        scene.primary, DisplayName="name", Description="description", ClientToken=scene.name
+    ),
+    "DeleteEmailAddress": lambda scene, _: scene.named(scene.primary),
+    "AssociateEmailAddressAlias": lambda scene, api: (
+        api("DisassociateEmailAddressAlias", **scene.pair()) or scene.pair(ClientToken=scene.name)
+    ),
+    "DisassociateEmailAddressAlias": lambda scene, _: scene.pair(ClientToken=scene.name),
+    "CreateInstance": lambda scene, _: {
+        "IdentityManagementType": "SAML",
+        "InboundCallsEnabled": True,
+        "OutboundCallsEnabled": True,
+        "Tags": {"a": "1", "b": "2"},
+        "ClientToken": scene.name,
+    },
+    "DeleteInstance": lambda scene, _: {"InstanceId": scene.instance_id, "ClientToken": scene.name},
+    "TagResource": lambda scene, _: scene.tagged(tags={"a": "1", "team": "other"}),
+    "UntagResource": lambda scene, _: scene.tagged(tagKeys=["team", "none"]),
+}
+
+
+@pytest.fixture
+def api(database: SqliteDatabase, clock: ManualClock) -> Iterator[ApiCaller]:
+    with ApiCaller(database, clock=clock, access_key_id="AKIATEST") as caller:
+        yield caller
+
+
+def test_every_operation_that_writes_is_here() -> None:
+    assert CASES.keys() == {operation.name for operation in OPERATIONS if operation.kind is Kind.WRITE}
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["instead of it", "after it"])
+@pytest.mark.parametrize("operation", CASES)
+def test_an_operation_that_fails_at_any_statement_leaves_nothing_and_can_be_repeated(
+    database: SqliteDatabase, api: ApiCaller, operation: str, after: bool
+) -> None:
+    # contract 3: the token row and the effect commit in one transaction; only successes are kept.
+    for at in count(1):
+        assert at < STATEMENTS_MAX
+        members = CASES[operation](Scene(api, f"{at}"), api)
+        before = dump(database._path)
+        failure = Failure(at, after=after)
+        api.database = FailingDatabase(database, failure)
+        if not fails(api, operation, members):
+            break
+        assert dump(database._path) == before
+        check_promises(database._path)
+        api.database = database
+        answer = api(operation, **members)
+        succeeded = dump(database._path)
+        assert len(succeeded["audit"]) == len(before["audit"]) + 1
+        assert len(succeeded["idempotency_token"]) == len(before["idempotency_token"]) + ("ClientToken" in members)
+        if "ClientToken" in members:
+            assert api(operation, **members) == answer
+            assert dump(database._path) == succeeded
+    assert at > 2
+    assert not failure.happened
+
+
+def fails(api: ApiCaller, operation: str, members: dict[str, Any]) -> bool:
+    try:
+        api(operation, **members)
+    except StoreUnavailable:
+        return True
+    return False
+
+
+# Mail.
+
+RECIPIENTS = ["alias-mail@example.com", "free-mail@example.com"]
+PEER = Peer("192.0.2.1", "sender.example", extended=True)
+PIECE = (b"x" * 76 + b"\r\n") * 1_700  # about half a part
+SMALL = [b"Subject: small\r\n\r\nbody\r\n"]
+STAGED = [b"Subject: large\r\n\r\n", *[PIECE] * 7]  # three parts and a rest
+
+
+async def send(database: Database, pieces: list[bytes]) -> tuple[str, list[Reply]]:
+    recipients = [Path(text, split_address(text)) for text in RECIPIENTS]
+    incoming = Intake(database, hostname="mx.example").begin_message(
+        Envelope(Path("", None), smtputf8=False, recipients=recipients), PEER
+    )
+    for piece in pieces:
+        await incoming.add(piece)
+    return incoming.id, await incoming.accept()
+
+
+def sweep(database: SqliteDatabase, clock: ManualClock) -> None:
+    clock.advance(intake.STAGING_MS_MAX + 1)
+    while database.run(messages.sweep_staged):
+        pass
+
+
+def check_stored(database: SqliteDatabase, message_id: str, pieces: list[bytes], scene: Scene) -> None:
+    assert database.run(lambda tx: messages.content_of(tx, message_id)) == b"".join(pieces)
+    inboxes = [row[0] for row in dump(database._path)["delivery"] if row[2] == message_id]
+    assert sorted(inboxes) == sorted([scene.alias, scene.primary, scene.free])
+
+
+@pytest.mark.parametrize("lasting", [False, True], ids=["once", "from then on"])
+@pytest.mark.parametrize("after", [False, True], ids=["instead of it", "after it"])
+@pytest.mark.parametrize("pieces", [SMALL, STAGED], ids=["small", "staged"])
+def test_mail_that_fails_at_any_statement_is_refused_for_now_and_leaves_nothing(
+    database: SqliteDatabase, clock: ManualClock, api: ApiCaller, pieces: list[bytes], after: bool, lasting: bool
+) -> None:
+    # contract 6: store trouble is 451 or 421, never 5xx; nothing half-stored.
+    scene = Scene(api, "mail")
+    for at in count(1):
+        assert at < STATEMENTS_MAX
+        before = dump(database._path)
+        failure = Failure(at, after=after, lasting=lasting)
+        _, replies = asyncio.run(send(FailingDatabase(database, failure), pieces))
+        if not failure.happened:
+            break
+        assert {reply.code for reply in replies} == {451}
+        check_promises(database._path)
+        if lasting:
+            sweep(database, clock)  # what could not even be dropped
+        assert dump(database._path) == before
+        message_id, replies = asyncio.run(send(database, pieces))
+        assert [reply.code for reply in replies] == [250] * len(RECIPIENTS)
+        check_stored(database, message_id, pieces, scene)
+    assert at > 5
+    assert [reply.code for reply in replies] == [250] * len(RECIPIENTS)
+
+
+@pytest.mark.parametrize("at", [1, 3], ids=["while it comes", "at its end"])
+@pytest.mark.parametrize("pieces", [SMALL, STAGED], ids=["small", "staged"])
+def test_every_recipient_has_a_reply_of_its_own(
+    database: SqliteDatabase, api: ApiCaller, pieces: list[bytes], at: int
+) -> None:
+    # contract 6: LMTP gives one reply per recipient.
+    Scene(api, "mail")
+    _, replies = asyncio.run(send(FailingDatabase(database, Failure(at, lasting=True)), pieces))
+    assert [reply.code for reply in replies] == [451] * len(RECIPIENTS)
+
+
+def test_a_connection_that_breaks_leaves_nothing(database: SqliteDatabase, api: ApiCaller) -> None:
+    Scene(api, "mail")
+    before = dump(database._path)
+
+    async def break_off() -> None:
+        incoming = Intake(database, hostname="mx.example").begin_message(
+            Envelope(Path("", None), smtputf8=False, recipients=[]), PEER
+        )
+        for piece in STAGED:
+            await incoming.add(piece)
+        assert dump(database._path)["staged_content"]
+        await incoming.abort()
+
+    asyncio.run(break_off())
+    assert dump(database._path) == before
+
+
+@pytest.mark.parametrize("sweep_after", [3, 5, 8], ids=["one part", "two parts", "all"])
+def test_a_message_whose_beginning_was_swept_is_not_accepted_without_it(
+    database: SqliteDatabase, clock: ManualClock, api: ApiCaller, sweep_after: int
+) -> None:
+    # contract 6: the raw bytes are kept as received; a sender may be slower than the sweep.
+    scene = Scene(api, "mail")
+    before = dump(database._path)
+
+    async def send_slowly() -> tuple[str, list[Reply]]:
+        recipients = [Path(text, split_address(text)) for text in RECIPIENTS]
+        incoming = Intake(database, hostname="mx.example").begin_message(
+            Envelope(Path("", None), smtputf8=False, recipients=recipients), PEER
+        )
+        for number, piece in enumerate(STAGED, 1):
+            await incoming.add(piece)
+            if number == sweep_after:
+                assert dump(database._path)["staged_content"]
+                sweep(database, clock)
+        return incoming.id, await incoming.accept()
+
+    message_id, replies = asyncio.run(send_slowly())
+    check_promises(database._path)
+    if replies[0].is_positive:
+        check_stored(database, message_id, STAGED, scene)
+    else:
+        assert {reply.code for reply in replies} == {451}
+        assert dump(database._path) == before
