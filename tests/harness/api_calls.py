@@ -12,7 +12,7 @@ from readdress.api.catalogue import OPERATIONS
 from readdress.api.operation import call, decode
 from readdress.api.policy import ALLOW_EVERYTHING, parse_policy
 from readdress.api.rates import Rate, Rates
-from readdress.clock import Clock
+from readdress.clock import Clock, new_id
 from readdress.store.database import Database, Transaction
 
 ACCOUNT = "123456789012"
@@ -38,11 +38,11 @@ class ApiCaller:
         self.caller = Caller(access_key_id, Scope(account, REGION), parse_policy(policy), quotas)
         self._rates = Rates(rate, clock or Clock())
         self._runner = asyncio.Runner()
-        self.calls = 0
+        self.request_id = ""  # of the last call
 
     def __call__(self, operation: str, **members: Any) -> dict[str, Any]:
         """The answer's members; raises what the operation raises."""
-        self.calls += 1
+        self.request_id = new_id()
         declared = OPERATIONS[operation]
         answer = self._runner.run(
             call(
@@ -51,7 +51,7 @@ class ApiCaller:
                 decode(declared, members, self.caller.scope),
                 self.caller,
                 rates=self._rates,
-                request_id=f"request-{self.calls}",
+                request_id=self.request_id,
                 token_retention_days=7,
             )
         )

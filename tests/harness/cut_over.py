@@ -1,5 +1,6 @@
 """A history of alias changes and mail, and whether some single order of all of them explains it (contract 2.8)."""
 
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -28,18 +29,16 @@ class Inboxes(NamedTuple):
     primary: Sequence[str]
 
 
-def overlapping(toggles: Sequence[Toggle], mail: Mail) -> list[int]:
+def overlapping(toggles: Sequence[Toggle], mail: Mail) -> range:
     """The toggles that were under way at some time between the mail's beginning and end."""
-    return [at for at, toggle in enumerate(toggles) if toggle.began <= mail.ended and mail.began <= toggle.ended]
+    first = bisect_left(toggles, mail.began, key=lambda toggle: toggle.ended)
+    return range(first, bisect_right(toggles, mail.ended, lo=first, key=lambda toggle: toggle.began))
 
 
 def state_before(toggles: Sequence[Toggle], mail: Mail) -> bool:
     """What the last toggle that ended before the mail began left behind; nothing is associated at first."""
-    state = False
-    for toggle in toggles:
-        if toggle.ended < mail.began:
-            state = toggle.to
-    return state
+    first = bisect_left(toggles, mail.began, key=lambda toggle: toggle.ended)
+    return toggles[first - 1].to if first else False
 
 
 def find_violations(toggles: Sequence[Toggle], mails: Iterable[Mail], inboxes: Inboxes) -> list[str]:

@@ -114,7 +114,8 @@ def run_pairs(service: ServiceProcess, seconds: float) -> list[tuple[Pair, Inbox
             primary_id, _ = publish(http, "primary")
             alias_id, alias = publish(http, "alias")
             pairs.append(Pair(primary_id, alias_id, alias))
-        run_all(seconds, [work for number, pair in enumerate(pairs) for work in works_for(service, pair, number)])
+    run_all(seconds, [work for number, pair in enumerate(pairs) for work in works_for(service, pair, number)])
+    with HttpClient(service.http_address) as http:
         return [(pair, Inboxes(inbox(http, pair.alias_id), inbox(http, pair.primary_id))) for pair in pairs]
 
 
@@ -123,7 +124,7 @@ def inbox(http: HttpClient, address_id: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "seconds", [6, pytest.param(240, marks=[pytest.mark.torture, pytest.mark.timeout(900)])], ids=["short", "long"]
+    "seconds", [6, pytest.param(150, marks=[pytest.mark.torture, pytest.mark.timeout(900)])], ids=["short", "long"]
 )
 def test_mail_follows_every_alias_change_from_its_answer_on(
     start_service: Callable[..., ServiceProcess], seconds: float

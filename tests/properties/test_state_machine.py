@@ -351,7 +351,7 @@ class Histories(RuleBasedStateMachine):
 
     @invariant()
     def every_change_is_audited_once(self) -> None:
-        rows = self.rows.execute("SELECT operation FROM audit ORDER BY id").fetchall()
+        rows = self.rows.execute("SELECT operation FROM audit ORDER BY request_id").fetchall()
         assert [operation for (operation,) in rows] == self.model.audited
 
     @invariant()

@@ -34,5 +34,5 @@ DELETE FROM idempotency_token WHERE (account, operation, token) IN (
     ORDER BY created_ms LIMIT :limit);
 
 -- insert_audit
-INSERT INTO audit (id, at_ms, account, access_key_id, request_id, operation, detail)
-VALUES (:id, :at_ms, :account, :access_key_id, :request_id, :operation, :detail)
+INSERT INTO audit (request_id, at_ms, account, access_key_id, operation, detail)
+VALUES (:request_id, :at_ms, :account, :access_key_id, :operation, :detail)

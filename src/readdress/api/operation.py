@@ -18,7 +18,6 @@ from readdress.api.access import Caller
 from readdress.api.arn import Scope, parse_arn
 from readdress.api.rates import Rates
 from readdress.api.shapes import Answer, Empty, Request
-from readdress.clock import new_id
 from readdress.errors import (
     AccessDeniedException,
     IdempotencyException,
@@ -280,7 +279,6 @@ def _change(
         idempotency.store_answer(tx, token, msgspec.json.encode(answer))
     tx.execute(
         idempotency.sql.insert_audit,
-        id=new_id(),
         at_ms=tx.now_ms,
         account=caller.scope.account,
         access_key_id=caller.access_key_id,

@@ -28,7 +28,7 @@ def decode_object(body: bytes) -> dict[str, Any]:
     try:
         # The first reader is strict about UTF-8, numbers and surrogates; the second sees what is said twice.
         value = msgspec.json.decode(body)
-        json.loads(body, object_pairs_hook=_refuse_duplicates)
+        _DUPLICATES.decode(body.decode())
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise SerializationException(f"The body is not a JSON object in UTF-8: {_reason(error)}.") from None
     if not isinstance(value, dict):
@@ -56,6 +56,9 @@ def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
                 raise ValueError(f"the member {name} is there twice")
             seen.add(name)
     return members
+
+
+_DUPLICATES = json.JSONDecoder(object_pairs_hook=_refuse_duplicates)
 
 
 def _reason(error: Exception) -> str:

@@ -75,11 +75,10 @@ CREATE TABLE idempotency_token (
 CREATE INDEX idempotency_token_by_age ON idempotency_token (created_ms);
 
 CREATE TABLE audit (
-    id TEXT PRIMARY KEY,
+    request_id TEXT PRIMARY KEY,
     at_ms BIGINT NOT NULL,
     account TEXT NOT NULL,
     access_key_id TEXT NOT NULL,
-    request_id TEXT NOT NULL,
     operation TEXT NOT NULL,
     detail TEXT NOT NULL
 ) {clustered};
