@@ -450,3 +450,16 @@ def test_a_step_that_fails_leaves_the_old_database_as_it_was(
     with pytest.raises(SchemaError):
         SqliteDatabase(database._path, clock=ManualClock(), lock_wait_ms=1_000)
     assert dump(database._path) == before
+
+
+def test_a_loop_that_ended_in_the_middle_does_not_stop_the_next(database: SqliteDatabase) -> None:
+    async def leave_before_the_answer() -> None:
+        asyncio.get_running_loop().create_task(database.write(lambda _: None))
+        await asyncio.sleep(0)
+
+    async def write() -> int:
+        return await database.write(lambda tx: tx.now_ms)
+
+    for _ in range(20):
+        asyncio.run(leave_before_the_answer())
+        assert asyncio.run(write())

@@ -3,8 +3,10 @@
 Secrets are kept sealed with a key file of mode 0600; without that file the database alone opens nothing.
 """
 
+import contextlib
 import os
 import secrets
+import tempfile
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -90,21 +92,30 @@ class Keyring:
 
 def load_keyring(path: Path) -> Keyring:
     """The keyring of the file, which is made when missing. Raises KeyFileError when others could read it."""
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        mode = path.stat().st_mode & 0o777
-        if mode & 0o077:
-            raise KeyFileError(f"{path} has mode {mode:04o} and others can read it: chmod 600 it") from None
-    else:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(os.urandom(_KEY_BYTES))
-            file.flush()
-            os.fsync(file.fileno())
+    if not path.exists():
+        _make_key_file(path)
+    mode = path.stat().st_mode & 0o777
+    if mode & 0o077:
+        raise KeyFileError(f"{path} has mode {mode:04o} and others can read it: chmod 600 it")
     key = path.read_bytes()
     if len(key) != _KEY_BYTES:
         raise KeyFileError(f"{path} does not hold a key of {_KEY_BYTES} bytes: restore it from your backup")
     return Keyring(key)
+
+
+def _make_key_file(path: Path) -> None:
+    """Whole or not at all, and on disk before any secret is sealed with it; who comes second uses the first one's."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)  # mode 0600
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(os.urandom(_KEY_BYTES))
+        file.flush()
+        os.fsync(file.fileno())
+    with contextlib.suppress(FileExistsError):
+        Path(path).hardlink_to(temporary)
+    Path(temporary).unlink()
+    folder = os.open(path.parent, os.O_RDONLY)
+    os.fsync(folder)
+    os.close(folder)
 
 
 parse_policy_once = lru_cache(maxsize=1024)(parse_policy)

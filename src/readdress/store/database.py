@@ -75,4 +75,4 @@ class Database(Protocol):
         """Read of unknown length, at one instant, away from the event loop."""
 
     def close(self) -> None:
-        """Finish what waits, then let go of the database."""
+        """Finish the transaction in hand and let go of the database; what has not begun is StoreUnavailable."""

@@ -102,7 +102,7 @@ class SqliteDatabase:
         self._clock = clock
         self._lock_wait_s = lock_wait_ms / 1000
         self._waiting: deque[_Job] = deque()
-        self._is_batching = False
+        self._loop: asyncio.AbstractEventLoop | None = None  # where a batch is under way
         self._is_closed = False
         # Whoever holds the baton has the writing connection to itself, from BEGIN to COMMIT.
         self._baton = threading.Lock()
@@ -143,9 +143,12 @@ class SqliteDatabase:
         self._require_open()
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
+        if self._loop is not None and self._loop.is_closed():  # in the middle, and nobody waits any more
+            self._waiting.clear()
+            self._loop = None
         self._waiting.append(_Job(work, future, monotonic() + self._lock_wait_s))
-        if not self._is_batching:
-            self._is_batching = True
+        if self._loop is None:
+            self._loop = loop
             loop.call_soon(self._start_batch, loop)  # after whatever else is ready, which may join
         return await future
 
@@ -178,12 +181,15 @@ class SqliteDatabase:
         self._wrote.set()
         self._errands.put(None)
         self._committer.join()
+        has_baton = self._baton.acquire(timeout=self._lock_wait_s)
         self._checkpointer.join()
         self._scans.shutdown()
         self._reading.close()
         with contextlib.suppress(sqlite3.Error):
             self._writing.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._writing.close()
+        if has_baton:
+            self._baton.release()
 
     def _require_open(self) -> None:
         if self._is_closed:
@@ -194,17 +200,21 @@ class SqliteDatabase:
     def _start_batch(self, loop: asyncio.AbstractEventLoop) -> None:
         error = self._try_to_begin()
         if isinstance(error, StoreBusy):  # somebody else writes: wait for them away from the loop
-            self._errands.put(lambda: _tell(loop, self._attempt_batch, loop, self._begin()))
+            self._errands.put(lambda: self._begin_for(loop))
         else:
             self._attempt_batch(loop, error)
 
     def _attempt_batch(self, loop: asyncio.AbstractEventLoop, error: StoreError | None) -> None:
         batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH_WORKS_MAX))]
+        if isinstance(error, StoreBusy):  # who came later has time left
+            now = monotonic()
+            self._waiting.extendleft(job for job in reversed(batch) if job.deadline > now)
+            batch = [job for job in batch if job.deadline <= now]
         if error is not None:
             self._end_batch(loop, batch, error)
             return
         self._attempt_all(batch)
-        self._errands.put(lambda: _tell(loop, self._end_batch, loop, batch, self._commit()))
+        self._errands.put(lambda: self._commit_for(loop, batch))
 
     def _end_batch(self, loop: asyncio.AbstractEventLoop, batch: list[_Job], error: StoreError | None) -> None:
         for job in batch:
@@ -219,11 +229,21 @@ class SqliteDatabase:
         if self._waiting:
             loop.call_soon(self._start_batch, loop)
         else:
-            self._is_batching = False
+            self._loop = None
+
+    # The errands of the commit thread.
 
     def _run_errands(self) -> None:
         while (errand := self._errands.get()) is not None:
             errand()
+
+    def _begin_for(self, loop: asyncio.AbstractEventLoop) -> None:
+        error = self._begin()
+        if not _tell(loop, self._attempt_batch, loop, error) and error is None:
+            self._commit()
+
+    def _commit_for(self, loop: asyncio.AbstractEventLoop, batch: list[_Job]) -> None:
+        _tell(loop, self._end_batch, loop, batch, self._commit())
 
     # One transaction, by whoever holds the baton.
 
@@ -354,9 +374,13 @@ def _migrate(connection: sqlite3.Connection, clock: Clock) -> None:
         raise
 
 
-def _tell(loop: asyncio.AbstractEventLoop, what: Callable[..., None], *arguments: object) -> None:
-    with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody waits
+def _tell(loop: asyncio.AbstractEventLoop, what: Callable[..., None], *arguments: object) -> bool:
+    """Call in the loop; False when it has ended."""
+    try:
         loop.call_soon_threadsafe(what, *arguments)
+    except RuntimeError:
+        return False
+    return True
 
 
 def _read_at_one_instant(connection: sqlite3.Connection, work: Work[T], now_ms: int) -> T:

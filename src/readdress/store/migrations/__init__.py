@@ -1,4 +1,4 @@
-"""The schema, as numbered steps `NNNN_what.sql`; every step runs once, in order, in one transaction each."""
+"""The schema, as numbered steps `NNNN_what.sql`; each runs once and in order, what is missing in one transaction."""
 
 from importlib.resources import files
 
