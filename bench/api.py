@@ -5,6 +5,7 @@ is its DescribeInstance; the bare uvicorn answers two bytes and does nothing. `m
 """
 
 import argparse
+import contextlib
 import itertools
 import json
 import subprocess
@@ -55,7 +56,7 @@ class Readdress:
         started = time.perf_counter()
         self.service = ServiceProcess(data)
         self.started_s = time.perf_counter() - started
-        client = self.service.connect()
+        client = self.client = self.service.connect()
         self.ids = [
             client.create_email_address(InstanceId=DEV_INSTANCE, EmailAddress=f"a{n}@example.com")["EmailAddressId"]
             for n in range(2 * connections)
@@ -68,6 +69,10 @@ class Readdress:
     def changes(self, number: int, count: int) -> Iterator[bytes]:
         """Associate and disassociate in turn, each with a token of its own, signed before the clock starts."""
         primary, alias = self.ids[2 * number], self.ids[2 * number + 1]
+        with contextlib.suppress(self.client.exceptions.ResourceNotFoundException):  # where the last round stopped
+            self.client.disassociate_email_address_alias(
+                InstanceId=DEV_INSTANCE, EmailAddressId=primary, AliasConfiguration={"EmailAddressId": alias}
+            )
         prepared = []
         for at in range(count):
             verb = "disassociate" if at % 2 else "associate"

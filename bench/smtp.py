@@ -59,7 +59,8 @@ def main() -> None:
         service = start_readdress(Path(folder) / "data")
         postfix = Postfix(Path(folder) / "postfix", free_port())
         sink_port = free_port()
-        sink = subprocess.Popen(["smtp-sink", "-c", f"127.0.0.1:{sink_port}", "1000"], stdout=subprocess.DEVNULL)
+        command = ["smtp-sink", "-u", "nobody", "-c", f"127.0.0.1:{sink_port}", "1000"]
+        sink = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         try:
             for _ in range(given.rounds):
                 one_round(report, service, postfix, f"127.0.0.1:{sink_port}", given)

@@ -4,6 +4,7 @@ import os
 import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from functools import lru_cache
 
 MS_PER_DAY = 86_400_000
 
@@ -28,6 +29,7 @@ class Clock:
         return time.time_ns() // 1_000_000
 
 
+@lru_cache(maxsize=8_192)
 def iso_8601(at_ms: int) -> str:
     """`2024-05-03T02:41:28.172Z`, the form of every timestamp that the API gives as text."""
     return (_EPOCH + timedelta(milliseconds=at_ms)).isoformat(timespec="milliseconds") + "Z"

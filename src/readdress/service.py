@@ -187,6 +187,7 @@ class _HttpServer:
             access_log=False,
             log_config=None,
             server_header=False,
+            proxy_headers=False,
             timeout_keep_alive=75,
             timeout_graceful_shutdown=max(1, int(drain_s)),
             backlog=1024,

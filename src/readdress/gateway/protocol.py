@@ -1,4 +1,7 @@
-"""HTTP on the socket: uvicorn's, with a bound on the head of a request and a typed answer to what is no HTTP."""
+"""HTTP on the socket: uvicorn's, with a bound on a request's head, one send an answer, typed errors for no HTTP."""
+
+import asyncio
+from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -13,6 +16,9 @@ class HttpProtocol(HttpToolsProtocol):
     """One HTTP connection."""
 
     _head_bytes = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(cast("asyncio.Transport", _OneWrite(cast("asyncio.Transport", transport))))
 
     def on_message_begin(self) -> None:
         self._head_bytes = 0
@@ -46,3 +52,29 @@ class HttpProtocol(HttpToolsProtocol):
         self._head_bytes += sum(map(len, parts)) + 4  # the punctuation around them
         if self._head_bytes > HEAD_BYTES_MAX:
             raise ValueError("the head of the request is too large")  # the parser turns it into a 400
+
+
+class _OneWrite:
+    """A transport that gathers what is written in one turn of the loop: a head and its body are one send, not two."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._call_soon = asyncio.get_running_loop().call_soon
+        self._pieces: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        if not self._pieces:
+            self._call_soon(self._flush)
+        self._pieces.append(data)
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def _flush(self) -> None:
+        if self._pieces and not self._transport.is_closing():
+            self._transport.write(b"".join(self._pieces))
+        self._pieces.clear()
