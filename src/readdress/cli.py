@@ -121,10 +121,10 @@ def _look(config: Config, work: Callable[[Any], Any]) -> Any:
     from readdress.clock import Clock
     from readdress.service import database_path
     from readdress.store.database import SchemaError, StoreError
-    from readdress.store.sqlite import open_read_only
+    from readdress.store.sqlite import read_once
 
     try:
-        return open_read_only(database_path(config), clock=Clock())(work)
+        return read_once(database_path(config), work, clock=Clock())
     except (SchemaError, StoreError) as error:
         raise click.ClickException(str(error)) from None
 

@@ -17,7 +17,7 @@ from readdress.store import sqlite as store
 from readdress.store.database import SchemaError, StoreBusy, StoreError, StoreFull, StoreUnavailable, Transaction
 from readdress.store.migrations import load_migrations
 from readdress.store.queries import Query
-from readdress.store.sqlite import SqliteDatabase, open_read_only
+from readdress.store.sqlite import SqliteDatabase, read_once
 
 INSERT = Query("INSERT INTO tag (resource_id, key, value) VALUES (:resource, :key, :value)")
 COUNT = Query("SELECT count(*) FROM tag")
@@ -214,7 +214,7 @@ def test_a_readers_own_error_reaches_it_and_the_next_reader_is_served(database: 
 
 def test_another_program_reads_beside_the_service(database: SqliteDatabase, clock: ManualClock) -> None:
     database.run(put("one"))
-    assert open_read_only(database._path, clock=clock)(keys) == ["one"]
+    assert read_once(database._path, keys, clock=clock) == ["one"]
 
 
 # Refusing.
@@ -389,7 +389,7 @@ def test_a_folder_that_does_not_exist_is_refused_by_name(tmp_path: Path, clock: 
 
 def test_looking_at_no_database_says_what_to_do(tmp_path: Path, clock: ManualClock) -> None:
     with pytest.raises(SchemaError, match="readdress serve"):
-        open_read_only(tmp_path / "none.db", clock=clock)
+        read_once(tmp_path / "none.db", lambda _: None, clock=clock)
 
 
 # The schema.

@@ -109,15 +109,20 @@ class SqliteDatabase:
         self._wal_is_long = False
         self._wrote = threading.Event()
         self._stopping = threading.Event()
+        self._connections: list[sqlite3.Connection] = []
         try:
             self._writing = self._connect()
             _migrate(self._writing, clock)
             self._writing.execute("PRAGMA busy_timeout = 0")
             self._reading = self._connect(read_only=True)
+        except SchemaError:
+            self._disconnect()
+            raise
         except sqlite3.Error as error:
+            self._disconnect()
             raise SchemaError(f"cannot open the database {path}: {error}") from error
         self._scans = ThreadPoolExecutor(SCAN_THREADS, thread_name_prefix="scan")
-        self._scan_connections = threading.local()
+        self._of_thread = threading.local()
         self._errands: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._committer = threading.Thread(target=self._run_errands, name="commit", daemon=True)
         self._checkpointer = threading.Thread(target=self._checkpoint, name="checkpoint", daemon=True)
@@ -166,9 +171,9 @@ class SqliteDatabase:
         self._require_open()
 
         def scan() -> T:
-            connection = getattr(self._scan_connections, "connection", None)
+            connection = getattr(self._of_thread, "connection", None)
             if connection is None:
-                connection = self._scan_connections.connection = self._connect(read_only=True)
+                connection = self._of_thread.connection = self._connect(read_only=True)
             return _read_at_one_instant(connection, work, self._clock.now_ms())
 
         return await asyncio.get_running_loop().run_in_executor(self._scans, scan)
@@ -184,10 +189,9 @@ class SqliteDatabase:
         has_baton = self._baton.acquire(timeout=self._lock_wait_s)
         self._checkpointer.join()
         self._scans.shutdown()
-        self._reading.close()
         with contextlib.suppress(sqlite3.Error):
             self._writing.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        self._writing.close()
+        self._disconnect()
         if has_baton:
             self._baton.release()
 
@@ -325,12 +329,15 @@ class SqliteDatabase:
             with contextlib.suppress(sqlite3.Error):
                 _, logged_pages, _ = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
                 self._wal_is_long = logged_pages > WAL_PAGES_MAX
-        connection.close()
 
     def _empty_log(self) -> None:
         self._wal_is_long = False
         with contextlib.suppress(sqlite3.Error):
             self._writing.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+
+    def _disconnect(self) -> None:
+        for connection in reversed(self._connections):
+            connection.close()
 
     def _connect(self, *, read_only: bool = False) -> sqlite3.Connection:
         connection = sqlite3.connect(
@@ -340,6 +347,7 @@ class SqliteDatabase:
             check_same_thread=False,
             cached_statements=256,
         )
+        self._connections.append(connection)
         connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
         connection.execute("PRAGMA journal_mode = WAL")
         for pragma in _CONNECTION_PRAGMAS:
@@ -405,13 +413,9 @@ def _store_error(error: sqlite3.Error) -> StoreError:
     return kinds.get(primary_code, StoreUnavailable)(str(error))
 
 
-def open_read_only(path: Path, *, clock: Clock) -> Callable[[Work[T]], T]:
-    """A blocking reader of an existing file, for commands that only look; raises SchemaError without one."""
+def read_once(path: Path, work: Work[T], *, clock: Clock) -> T:
+    """Read an existing file and let go of it, for commands that only look. Raises SchemaError without a file."""
     if not path.exists():
         raise SchemaError(f"there is no database at {path}: start `readdress serve` first, or name its --data")
-    connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)
-
-    def look(work: Work[T]) -> T:
+    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)) as connection:
         return _read_at_one_instant(connection, work, clock.now_ms())
-
-    return look
