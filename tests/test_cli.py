@@ -2,6 +2,7 @@
 
 import json
 import re
+import smtplib
 import sqlite3
 import subprocess
 import sys
@@ -28,7 +29,7 @@ def readdress(*arguments: str | Path, **options: Any) -> subprocess.CompletedPro
 
 
 def test_every_command_says_what_it_is_for() -> None:
-    for command in ([], ["serve"], ["resolve"], ["key"], ["key", "create"], ["key", "list"], ["postmaster"]):
+    for command in ([], ["serve"], ["resolve"], ["key"], ["key", "create"], ["key", "list"], ["inbox"]):
         done = readdress(*command, "--help")
         assert done.returncode == 0
         assert re.search(r"\n\n  [A-Z][^\n]+", done.stdout), done.stdout
@@ -161,3 +162,32 @@ def test_resolve_without_a_database_says_so(tmp_path: Path) -> None:
     done = readdress("resolve", "a@example.com", "--data", tmp_path)
     assert done.returncode == 1
     assert "there is no database" in done.stderr
+
+
+def test_an_inbox_is_read_in_the_terminal(service: ServiceProcess, create: Any, new_address: Any) -> None:
+    _, address = create("help")
+    with smtplib.SMTP(*service.smtp_address) as smtp:
+        for subject in ("first", "second"):
+            smtp.sendmail("customer@example.org", [address], f"Subject: {subject}\r\n\r\nbody of the {subject}\r\n")
+    lines = readdress("inbox", address, "--data", service.data).stdout.splitlines()
+    assert [line.split("\t")[2:] for line in lines] == [
+        ["DIRECT", "<customer@example.org>", "second"],
+        ["DIRECT", "<customer@example.org>", "first"],
+    ]
+    message_id = lines[1].split("\t")[0]
+    shown = readdress("inbox", address, message_id, "--data", service.data).stdout
+    assert shown.startswith("Received: ")
+    assert shown.endswith("body of the first\n")
+    _, other = create("other")
+    foreign = readdress("inbox", other, message_id, "--data", service.data)
+    assert (foreign.returncode, foreign.stdout) == (1, "")
+    assert readdress("inbox", new_address("nobody"), "--data", service.data).returncode == 1
+
+
+def test_the_newest_are_listed_first_and_no_more_than_asked_for(service: ServiceProcess, create: Any) -> None:
+    _, address = create("help")
+    with smtplib.SMTP(*service.smtp_address) as smtp:
+        for number in range(3):
+            smtp.sendmail("customer@example.org", [address], f"Subject: {number}\r\n\r\n")
+    lines = readdress("inbox", address, "--limit", "2", "--data", service.data).stdout.splitlines()
+    assert [line.split("\t")[-1] for line in lines] == ["2", "1"]

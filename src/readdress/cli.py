@@ -1,4 +1,4 @@
-"""The command line: `serve`, `resolve`, `key`, `postmaster`. Mistakes end with status 2 and a sentence that helps."""
+"""The command line: `serve`, `resolve`, `inbox`, `key`. Mistakes end with status 2 and a sentence that helps."""
 
 import logging
 import os
@@ -222,21 +222,36 @@ def disable_key(config: Config, access_key_id: str) -> None:
 
 
 @cli.command()
+@click.argument("address")
 @click.argument("message_id", required=False)
+@click.option("--limit", default=50, type=click.IntRange(1, 1_000), help="How many of the newest to list.")
 @_with_config
-def postmaster(config: Config, message_id: str | None) -> None:
-    """Read the mail for a postmaster whom nobody has published: a list, or one message as received."""
-    from readdress.clock import iso_8601
+def inbox(config: Config, address: str, message_id: str | None, limit: int) -> None:
+    """List what is in an address's inbox and why, newest first, or print one message of it.
+
+    `postmaster` is the inbox of mail for a postmaster whom nobody has published.
+    """
     from readdress.directory import routing
     from readdress.inbox import messages
 
-    entries = _look(
-        config, lambda tx: messages.list_inbox(tx, address_id=routing.POSTMASTER, before_id=None, limit=100)
-    )
+    route = _look(config, lambda tx: routing.route_text(tx, address))
+    if not route.destinations:
+        raise click.ClickException(f"{address} has no inbox: {route.reply.text}")
+    address_id = route.destinations[0].address_id
     if message_id is None:
-        for entry in entries:
-            click.echo(f"{entry.message_id}\t{iso_8601(entry.received_ms)}\t<{entry.sender}>\t{entry.subject}")
-    elif any(entry.message_id == message_id for entry in entries):
-        sys.stdout.buffer.write(_look(config, lambda tx: messages.content_of(tx, message_id)))
-    else:
-        raise click.ClickException(f"the postmaster's inbox has no message {message_id}")
+        for entry in _look(
+            config, lambda tx: messages.list_inbox(tx, address_id=address_id, before_id=None, limit=limit)
+        ):
+            click.echo(_inbox_line(entry))
+        return
+    content = _look(config, lambda tx: messages.find_in_inbox(tx, address_id=address_id, message_id=message_id))
+    if content is None:
+        raise click.ClickException(f"the inbox of {address} has no message {message_id}")
+    sys.stdout.buffer.write(content)
+
+
+def _inbox_line(entry: Any) -> str:
+    from readdress.clock import iso_8601
+
+    reasons = ",".join(reason.reason for reason in entry.reasons)
+    return "\t".join((entry.message_id, iso_8601(entry.received_ms), reasons, f"<{entry.sender}>", entry.subject))

@@ -177,8 +177,8 @@ def test_mail_crosses_from_an_alias_to_no_other_instance(instance: Instance, smt
 
 
 def read_postmaster(service: ServiceProcess, *message_id: str) -> bytes:
-    """What `readdress postmaster` prints on the program's own data."""
-    command = [sys.executable, "-m", "readdress", "postmaster", "--data", str(service.data), *message_id]
+    """What `readdress inbox postmaster` prints on the program's own data."""
+    command = [sys.executable, "-m", "readdress", "inbox", "postmaster", *message_id, "--data", str(service.data)]
     return subprocess.run(command, capture_output=True, check=True).stdout
 
 
@@ -195,7 +195,7 @@ def test_mail_for_an_unpublished_postmaster_is_read_on_the_command_line(
     message_id = accepted_id(smtp.mail("", recipient.format(domain), content=CONTENT))
     assert message_id in listed(service)
     line = next(line for line in read_postmaster(service).decode().splitlines() if line.startswith(message_id))
-    assert line.split("\t")[2:] == ["<>", "hello"]
+    assert line.split("\t")[2:] == ["DIRECT", "<>", "hello"]
     assert read_postmaster(service, message_id).endswith(CONTENT)
 
 

@@ -30,6 +30,9 @@ FROM delivery d JOIN message m ON m.id = d.message_id
 WHERE d.address_id = :address_id AND d.id < :before_id
 ORDER BY d.id DESC LIMIT :limit;
 
+-- find_delivery
+SELECT 1 FROM delivery WHERE message_id = :message_id AND address_id = :address_id;
+
 -- find_message
 SELECT id, received_ms, sender, subject, size_bytes, trace, peer, ehlo, tls FROM message WHERE id = :id;
 

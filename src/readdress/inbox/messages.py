@@ -154,3 +154,11 @@ def list_deliveries(tx: Transaction, *, message_id: str, instance_id: str) -> li
 def content_of(tx: Transaction, message_id: str) -> bytes:
     """The bytes as received, without trace fields."""
     return b"".join(row[0] for row in tx.all(sql.list_content, message_id=message_id))
+
+
+def find_in_inbox(tx: Transaction, *, address_id: str, message_id: str) -> bytes | None:
+    """The message below our Received field, if it is in that inbox."""
+    if tx.one(sql.find_delivery, message_id=message_id, address_id=address_id) is None:
+        return None
+    message = find(tx, message_id)
+    return message.trace.encode() + content_of(tx, message_id) if message else None
