@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from harness.postfix import ALIAS_TO_MAILDIRS, Postfix
 from harness.process import DEV_INSTANCE, ServiceProcess
-from postfix import Postfix
 from report import Report, cpu_seconds, free_port, peak_mib
 
 
@@ -57,7 +57,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
         Path(folder).chmod(0o755)
         service = start_readdress(Path(folder) / "data")
-        postfix = Postfix(Path(folder) / "postfix", free_port())
+        postfix = Postfix(Path(folder) / "postfix", free_port(), ALIAS_TO_MAILDIRS)
         sink_port = free_port()
         command = ["smtp-sink", "-u", "nobody", "-c", f"127.0.0.1:{sink_port}", "1000"]
         sink = subprocess.Popen(command, stdout=subprocess.DEVNULL)

@@ -16,7 +16,7 @@ from readdress.config import Config, ConfigError, load_config
 F = TypeVar("F", bound=Callable[..., Any])
 
 # Options that are settings; the others are the command's own.
-_SETTINGS = frozenset({"data", "database", "http", "smtp", "dev"})
+_SETTINGS = frozenset({"data", "database", "http", "smtp", "lmtp", "dev"})
 
 
 def main() -> None:
@@ -50,6 +50,7 @@ def _with_config(command: F) -> F:
 @click.option("--dev", is_flag=True, default=None, help="Loopback only, with the access key test / test.")
 @click.option("--http", metavar="HOST:PORT", help="Where the API listens (default: 127.0.0.1:4780).")
 @click.option("--smtp", metavar="HOST:PORT", help="Where SMTP listens (default: 127.0.0.1:2525).")
+@click.option("--lmtp", metavar="HOST:PORT|unix:PATH", help="Where LMTP listens (default: nowhere).")
 @_with_config
 def serve(config: Config) -> None:
     """Start the service; port 0 takes a free one."""
@@ -74,7 +75,7 @@ def serve(config: Config) -> None:
     try:
         _run(service.run(say))
     except OSError as error:
-        raise click.ClickException(f"cannot listen: {error}. Choose another --http or --smtp.") from None
+        raise click.ClickException(f"cannot listen: {error}. Choose another --http, --smtp or --lmtp.") from None
 
 
 def _run(main: Any) -> None:
@@ -96,6 +97,7 @@ def _greeting(config: Config, ready: Any) -> str:
         f"Readdress {__version__} is ready.",
         f"  API   http://{ready.http}",
         f"  SMTP  {ready.smtp}",
+        *([f"  LMTP  {ready.lmtp}"] if ready.lmtp else []),
         f"  Data  {config.database_url}",
     ]
     if config.dev:

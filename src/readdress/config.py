@@ -27,6 +27,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     database: str = ""
     http: str = "127.0.0.1:4780"
     smtp: str = "127.0.0.1:2525"
+    lmtp: str = ""
     dev: bool = False
     hostname: Annotated[str, Meta(pattern=r"\A[A-Za-z0-9.\-]{0,255}\Z")] = ""
     region: Annotated[str, Meta(pattern=r"\A[a-z]{2}(-[a-z]+){1,2}-[0-9]\Z")] = "us-east-1"
@@ -71,6 +72,9 @@ def load_config(file: Path | None, environment: Mapping[str, str], options: Mapp
     settings |= _typed(from_environment)
     settings |= {name: value for name, value in options.items() if value is not None}
     return _convert(settings)
+
+
+UNIX_PREFIX = "unix:"
 
 
 def split_host_port(setting: str, text: str) -> tuple[str, int]:

@@ -23,7 +23,7 @@ from readdress.api.catalogue import OPERATIONS
 from readdress.api.policy import ALLOW_EVERYTHING
 from readdress.api.rates import Rate, Rates
 from readdress.clock import Clock
-from readdress.config import Config, ConfigError, split_host_port
+from readdress.config import UNIX_PREFIX, Config, ConfigError, split_host_port
 from readdress.directory import instances
 from readdress.gateway.app import Gateway, Settings
 from readdress.gateway.protocol import HttpProtocol
@@ -58,6 +58,7 @@ class Ready(NamedTuple):
 
     http: str
     smtp: str
+    lmtp: str
     new_key: NewKey | None
 
 
@@ -71,16 +72,26 @@ class Service:
         if config.dev:
             _require_loopback("http", config.http)
             _require_loopback("smtp", config.smtp)
+            if config.lmtp and not config.lmtp.startswith(UNIX_PREFIX):
+                _require_loopback("lmtp", config.lmtp)
+        _require_no_mail_port(config.lmtp)
         data = Path(config.data)
         data.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.keyring = access.load_keyring(data / KEY_FILE)
         self.database = open_database(config, self.clock)
         self._new_key = self.database.run(self._prepare)
         self._is_ready = False
+        self._smtp = self._mail_server(lmtp=False)
+        self._lmtp = self._mail_server(lmtp=True) if config.lmtp else None
+        self._http = _HttpServer(self._gateway(), drain_s=config.drain_ms / 1000)
+
+    def _mail_server(self, *, lmtp: bool) -> SmtpServer:
+        config = self.config
         hostname = config.hostname or socket.gethostname()
-        self._smtp = SmtpServer(
+        return SmtpServer(
             Intake(self.database, hostname=hostname),
             hostname=hostname,
+            lmtp=lmtp,
             limits=Limits(
                 command_line_bytes_max=config.command_line_bytes_max,
                 content_line_bytes_max=config.content_line_bytes_max,
@@ -95,7 +106,6 @@ class Service:
             ),
             connections_max=config.connections_max,
         )
-        self._http = _HttpServer(self._gateway(), drain_s=config.drain_ms / 1000)
 
     async def run(self, on_ready: Callable[[Ready], None], stop: asyncio.Event | None = None) -> None:
         """Listen until SIGTERM, SIGINT or `stop`."""
@@ -106,18 +116,29 @@ class Service:
                 loop.add_signal_handler(number, stop.set)
         maintenance = asyncio.create_task(self._maintain())
         try:
-            http_host, http_port = split_host_port("http", self.config.http)
-            smtp_host, smtp_port = split_host_port("smtp", self.config.smtp)
-            http_port = await self._http.start(http_host, http_port)
-            smtp_port = await self._smtp.start(smtp_host, smtp_port)
-            self._is_ready = True
-            on_ready(Ready(_join(http_host, http_port), _join(smtp_host, smtp_port), self._new_key))
+            on_ready(await self._listen())
             await stop.wait()
         finally:
             self._is_ready = False
             maintenance.cancel()
-            await asyncio.gather(self._http.stop(), self._smtp.stop())
+            doors = [self._http.stop(), self._smtp.stop()]
+            await asyncio.gather(*doors, *([self._lmtp.stop()] if self._lmtp else []))
             self.database.close()
+
+    async def _listen(self) -> Ready:
+        """Open every door; a port of 0 is a free one."""
+        http_host, http_port = split_host_port("http", self.config.http)
+        smtp_host, smtp_port = split_host_port("smtp", self.config.smtp)
+        http = _join(http_host, await self._http.start(http_host, http_port))
+        smtp = _join(smtp_host, await self._smtp.start(smtp_host, smtp_port))
+        lmtp = self.config.lmtp
+        if self._lmtp and lmtp.startswith(UNIX_PREFIX):
+            await self._lmtp.start_unix(lmtp.removeprefix(UNIX_PREFIX))
+        elif self._lmtp:
+            host, port = split_host_port("lmtp", lmtp)
+            lmtp = _join(host, await self._lmtp.start(host, port))
+        self._is_ready = True
+        return Ready(http=http, smtp=smtp, lmtp=lmtp, new_key=self._new_key)
 
     def _gateway(self) -> Gateway:
         config = self.config
@@ -254,6 +275,12 @@ def _require_loopback(setting: str, text: str) -> None:
         f"--dev listens on loopback only, for everyone knows its key: {setting} = {text} has to be 127.0.0.1:PORT. "
         "Or start without --dev."
     )
+
+
+def _require_no_mail_port(lmtp: str) -> None:
+    """RFC 2033 §5: a server on port 25 that speaks LMTP would be taken for one of SMTP."""
+    if lmtp and not lmtp.startswith(UNIX_PREFIX) and split_host_port("lmtp", lmtp)[1] == 25:
+        raise ConfigError("LMTP is never spoken on port 25: give lmtp another port, or unix:PATH")
 
 
 def _join(host: str, port: int) -> str:

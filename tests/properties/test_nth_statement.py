@@ -210,7 +210,7 @@ def fails(api: ApiCaller, operation: str, members: dict[str, Any]) -> bool:
 # Mail.
 
 RECIPIENTS = ["alias-mail@example.com", "free-mail@example.com"]
-PEER = Peer("192.0.2.1", "sender.example", extended=True)
+PEER = Peer("192.0.2.1", "sender.example", protocol="ESMTP")
 PIECE = (b"x" * 76 + b"\r\n") * 1_700  # about half a part
 SMALL = [b"Subject: small\r\n\r\nbody\r\n"]
 STAGED = [b"Subject: large\r\n\r\n", *[PIECE] * 7]  # three parts and a rest

@@ -2,7 +2,8 @@
 
 A transcript has `C:` lines (`C=` for bytes as written, without CRLF, with backslash escapes), `S:` lines that begin the
 replies, `B:` lines with what the backend answers next, one reply or one for each recipient between ` / ` (without
-one: success), and `M:` lines with the messages that the backend got. `limits:` and `feed: turns` come first.
+one: success), and `M:` lines with the messages that the backend got. `limits:`, `feed: turns` and `door: lmtp` come
+first.
 """
 
 import random
@@ -40,8 +41,10 @@ WITHOUT_ENHANCED_CODE = ("220", "250-", f"250 {HOSTNAME}", "250 HELP", "354")  #
 class Dialogue:
     """A session with its backend: bytes in, replies out, messages kept."""
 
-    def __init__(self, limits: Limits | None = None, answers: Iterable[list[Reply]] = ()) -> None:
-        self.session = Session(hostname=HOSTNAME, limits=limits or Limits())
+    def __init__(
+        self, limits: Limits | None = None, answers: Iterable[list[Reply]] = (), *, lmtp: bool = False
+    ) -> None:
+        self.session = Session(hostname=HOSTNAME, limits=limits or Limits(), lmtp=lmtp)
         self.answers = deque(answers)
         self.messages: list[str] = []
         self._envelope: Envelope | None = None
@@ -95,12 +98,13 @@ class Turn:
 class Transcript:
     limits: Limits = field(default_factory=Limits)
     is_split: bool = True
+    is_lmtp: bool = False
     turns: list[Turn] = field(default_factory=lambda: [Turn()])
     answers: list[list[Reply]] = field(default_factory=list)
     messages: list[str] = field(default_factory=list)
 
     def dialogue(self) -> Dialogue:
-        return Dialogue(self.limits, self.answers)
+        return Dialogue(self.limits, self.answers, lmtp=self.is_lmtp)
 
 
 def escape(content: bytes) -> str:
@@ -130,6 +134,9 @@ def read_transcript(path: Path) -> Transcript:
             case "feed:":
                 assert text == "turns"
                 transcript.is_split = False
+            case "door:":
+                assert text == "lmtp"
+                transcript.is_lmtp = True
             case "B:":
                 transcript.answers.append([parse_reply(answer) for answer in text.split(" / ")])
             case "M:":
@@ -181,7 +188,7 @@ def bundle(turns: list[Turn]) -> list[bytes]:
     for turn in turns:
         bundles[-1] += turn.sent
         last = turn.sent.rstrip(b"\r\n").rpartition(b"\n")[2]
-        if last[:4].upper() in {b"EHLO", b"HELO", b"DATA"}:
+        if last[:4].upper() in {b"EHLO", b"HELO", b"LHLO", b"DATA"}:
             bundles.append(b"")
     return bundles
 
@@ -199,7 +206,8 @@ def test_there_are_transcripts() -> None:
 def test_a_transcript_is_spoken_turn_by_turn(path: Path) -> None:
     transcript = read_transcript(path)
     dialogue = transcript.dialogue()
-    assert dialogue.greeting == b"220 mx.example.com ESMTP Readdress\r\n"
+    name = b"LMTP" if transcript.is_lmtp else b"ESMTP"
+    assert dialogue.greeting == b"220 mx.example.com %s Readdress\r\n" % name
     for turn in transcript.turns:
         check_expected(hear(dialogue, [turn.sent]), turn.expected)
     assert dialogue.messages == transcript.messages

@@ -8,6 +8,7 @@ comes in, so that none is held in memory; the accepting transaction makes it vis
 import logging
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from readdress.address import Address
 from readdress.clock import new_id, rfc_5322
@@ -17,11 +18,13 @@ from readdress.mail.header import HEADER_BYTES_MAX, HeaderFacts, look_at_header
 from readdress.smtp import reply
 from readdress.smtp.grammar import Path
 from readdress.smtp.reply import Reply
-from readdress.smtp.server import Peer
+from readdress.smtp.server import UNIX_PEER, Peer
 from readdress.smtp.session import Envelope
 from readdress.store.database import Database, StoreError, StoreFull, Transaction
 
 log = logging.getLogger("readdress.mail")
+
+T = TypeVar("T")
 
 PART_BYTES_MAX = HEADER_BYTES_MAX  # so that a first part shows the whole of a header
 STAGING_MS_MAX = 3_600_000
@@ -94,15 +97,10 @@ class Incoming:
         facts = self._facts or look_at_header(last_part, is_whole=True)
         refusal = self._trouble or _refuse(facts)
         answers = [refusal] * len(self._envelope.recipients) if refusal else await self._store(last_part, facts)
-        if not answers[0].is_positive and self._parts_staged:
+        if self._parts_staged and not any(answer.is_positive for answer in answers):
             await self.abort()
-        log.info(
-            "message %s from <%s> (%s): %s",
-            self.id,
-            self._envelope.sender.text,
-            self._peer.address,
-            answers[0],
-        )
+        said = " / ".join(map(str, dict.fromkeys(answers)))
+        log.info("message %s from <%s> (%s): %s", self.id, self._envelope.sender.text, self._peer.address, said)
         return answers
 
     async def abort(self) -> None:
@@ -110,7 +108,7 @@ class Incoming:
         if self._parts_staged:
             self._parts_staged = 0
             # What can't be dropped now is swept when its time is over.
-            await _reply_for(self._database.write(lambda tx: messages.drop_staged(tx, self.id)))
+            await _or_reply(self._database.write(lambda tx: messages.drop_staged(tx, self.id)))
 
     async def _stage(self) -> None:
         content, part = b"".join(self._pieces), self._parts_staged
@@ -126,24 +124,42 @@ class Incoming:
             )
 
         self._parts_staged += 1
-        self._trouble = await _reply_for(self._database.write(stage))
+        self._trouble = await _or_reply(self._database.write(stage))
 
     async def _store(self, last_part: bytes, facts: HeaderFacts) -> list[Reply]:
         recipients = [(recipient.text, _address(recipient)) for recipient in self._envelope.recipients]
 
-        def store(tx: Transaction) -> None:
-            arrivals = _route_all(tx, recipients)
+        def store(tx: Transaction) -> list[Reply]:
+            arrivals, answers = self._route_all(tx, recipients)
             if self._parts_staged:
                 messages.unstage_content(tx, self.id)
             messages.insert(tx, self._message(tx, facts))
             messages.insert_content(tx, message_id=self.id, part=self._parts_staged, content=last_part)
             _deliver(tx, self.id, arrivals)
+            return answers
 
         try:
-            trouble = await _reply_for(self._database.write(store))
+            answers = await _or_reply(self._database.write(store))
         except _RouteRefused as refused:
             return refused.answers
-        return [trouble or reply.accepted(self.id)] * len(recipients)
+        return [answers] * len(recipients) if isinstance(answers, Reply) else answers
+
+    def _route_all(self, tx: Transaction, recipients: list[tuple[str, Address]]) -> tuple[list[_Arrival], list[Reply]]:
+        """Every inbox once, whatever leads to it, and a reply for every recipient. Raises _RouteRefused for none.
+
+        LMTP says of each recipient whether it is gone by now. SMTP has one reply for all: when only some are gone the
+        sender is asked to come again, and then hears at RCPT which.
+        """
+        for address in sorted({address for _, address in recipients}, key=lambda address: address.key):
+            routing.lock(tx, address)
+        routes = [(text, routing.route(tx, address)) for text, address in recipients]
+        good = reply.accepted(self.id)
+        if self._peer.protocol != "LMTP" and not all(route.destinations for _, route in routes):
+            good = reply.ROUTE_CHANGED
+        answers = [good if route.destinations else route.reply for _, route in routes]
+        if not any(answer.is_positive for answer in answers):
+            raise _RouteRefused(answers)
+        return _arrivals(routes), answers
 
     def _message(self, tx: Transaction, facts: HeaderFacts) -> messages.Message:
         return messages.Message(
@@ -160,16 +176,22 @@ class Incoming:
 
     def _received_field(self, now_ms: int) -> str:
         """RFC 5321 §4.4; one recipient may be named, several would betray each other."""
-        protocol = "ESMTP" if self._peer.extended else "SMTP"
+        protocol: str = self._peer.protocol
         if self._envelope.smtputf8:
-            protocol = "UTF8SMTP"  # RFC 6531 §4.3
+            protocol = "UTF8LMTP" if protocol == "LMTP" else "UTF8SMTP"  # RFC 6531 §4.3
         recipients = self._envelope.recipients
         named = f"\r\n\tfor <{recipients[0].text}>" if len(recipients) == 1 else ""
-        address = f"IPv6:{self._peer.address}" if ":" in self._peer.address else self._peer.address
         return (
-            f"Received: from {self._peer.ehlo} ([{address}])\r\n"
+            f"Received: from {self._peer.ehlo}{_literal(self._peer.address)}\r\n"
             f"\tby {self._hostname} with {protocol} id {self.id}{named};\r\n\t{rfc_5322(now_ms)}\r\n"
         )
+
+
+def _literal(address: str) -> str:
+    """The peer's address as a Received field has it (RFC 5321 §4.1.3)."""
+    if address == UNIX_PEER:
+        return ""
+    return f" ([IPv6:{address}])" if ":" in address else f" ([{address}])"
 
 
 def _refuse(facts: HeaderFacts) -> Reply | None:
@@ -178,16 +200,7 @@ def _refuse(facts: HeaderFacts) -> Reply | None:
     return reply.LOOP if facts.received_count > RECEIVED_MAX else None
 
 
-def _route_all(tx: Transaction, recipients: list[tuple[str, Address]]) -> list[_Arrival]:
-    """Every inbox once, whatever leads to it. Raises _RouteRefused where a recipient is gone by now.
-
-    SMTP has one reply for all: when only some are gone the sender is asked to come again, and then hears at RCPT which.
-    """
-    for address in sorted({address for _, address in recipients}, key=lambda address: address.key):
-        routing.lock(tx, address)
-    routes = [(text, routing.route(tx, address)) for text, address in recipients]
-    if not all(route.destinations for _, route in routes):
-        raise _RouteRefused([reply.ROUTE_CHANGED if route.destinations else route.reply for _, route in routes])
+def _arrivals(routes: list[tuple[str, routing.Route]]) -> list[_Arrival]:
     arrivals: dict[str, _Arrival] = {}
     for text, route in routes:
         for destination in route.destinations:
@@ -213,10 +226,10 @@ def _deliver(tx: Transaction, message_id: str, arrivals: list[_Arrival]) -> None
         )
 
 
-async def _reply_for(stored: Awaitable[object]) -> Reply | None:
-    """None once it is stored; else what to tell the sender, who is never to blame for our trouble (contract 6)."""
+async def _or_reply(stored: Awaitable[T]) -> T | Reply:
+    """What was stored gives; else what to tell the sender, who is never to blame for our trouble (contract 6)."""
     try:
-        await stored
+        return await stored
     except StoreFull:
         log.exception("the disk is full")
         return reply.STORE_FULL
@@ -226,7 +239,6 @@ async def _reply_for(stored: Awaitable[object]) -> Reply | None:
     except messages.StagedContentSwept:
         log.warning("a sender took too long, and what it had sent was swept")
         return reply.STORE_TROUBLE
-    return None
 
 
 def _address(recipient: Path) -> Address:

@@ -1,4 +1,4 @@
-"""SMTP on sockets: connections, time-outs and limits around the sans-IO session; storage is behind `Backend`.
+"""SMTP and LMTP on sockets: connections, time-outs and limits around the sans-IO session; storage is behind `Backend`.
 
 A connection is one task. What the backend can't do now is a 4xx to the sender, who will come again; an error of our
 own is logged and answered the same way, never with its text.
@@ -6,6 +6,7 @@ own is logged and answered the same way, never with its text.
 
 import asyncio
 import logging
+import os
 import select
 import sys
 from dataclasses import dataclass
@@ -26,12 +27,15 @@ from readdress.smtp.session import (
     Session,
     State,
 )
+from readdress.smtp.session import Protocol as SmtpProtocol
 
 log = logging.getLogger("readdress.smtp")
 
 # A connection holds about this much of a message at a time; past it, the sender waits.
 READ_BYTES_MAX = 262_144
 SWEEP_INTERVAL_S = 1.0
+# What stands for an address when the connection came over a socket in the file system.
+UNIX_PEER = "unix"
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ class Peer:
 
     address: str
     ehlo: str
-    extended: bool
+    protocol: SmtpProtocol
     tls: str | None = None
 
 
@@ -87,16 +91,25 @@ class SmtpServer:
         limits: Limits,
         timeouts: Timeouts,
         connections_max: int,
+        lmtp: bool = False,
     ) -> None:
         self.backend = backend
         self.hostname = hostname
         self.limits = limits
         self.timeouts = timeouts
         self.connections_max = connections_max
+        self.lmtp = lmtp
         self.connections: set[Connection] = set()
         self.is_draining = False
         self._listener: asyncio.Server | None = None
         self._sweeper: asyncio.TimerHandle | None = None
+
+    async def start_unix(self, path: str) -> None:
+        """Listen on a socket in the file system; who may reach it is decided by the folder it is in."""
+        loop = asyncio.get_running_loop()
+        self._listener = await loop.create_unix_server(lambda: Connection(self), path, backlog=1024)
+        os.chmod(path, 0o666)  # noqa: PTH101, S103 - the folder decides who comes so far
+        self._sweep()
 
     async def start(self, host: str, port: int) -> int:
         """Listen; gives the port."""
@@ -136,7 +149,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, server: SmtpServer) -> None:
         self._server = server
-        self._session = Session(hostname=server.hostname, limits=server.limits)
+        self._session = Session(hostname=server.hostname, limits=server.limits, lmtp=server.lmtp)
         self._message: IncomingMessage | None = None
         self._received: list[bytes] = []
         self._received_bytes = 0
@@ -153,7 +166,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         peer = transport.get_extra_info("peername")
-        self._peer_address = peer[0] if isinstance(peer, tuple) else "unix"
+        self._peer_address = peer[0] if isinstance(peer, tuple) else UNIX_PEER
         server = self._server
         if server.is_draining or len(server.connections) >= server.connections_max:
             refusal = reply.SHUTTING_DOWN if server.is_draining else reply.TOO_MANY_CONNECTIONS
@@ -239,7 +252,7 @@ class Connection(asyncio.Protocol):
                 case RecipientGiven(recipient):
                     session.answer_recipient(await server.backend.check_recipient(recipient))
                 case MessageStarted(envelope):
-                    peer = Peer(self._peer_address, session.ehlo, session.extended)
+                    peer = Peer(self._peer_address, session.ehlo, session.protocol)
                     self._message = server.backend.begin_message(envelope, peer)
                 case ContentReceived(content):
                     assert self._message is not None

@@ -1,12 +1,14 @@
-"""One SMTP session as a state table: bytes in, events and replies out; no socket, no clock, no database.
+"""One session of SMTP or LMTP as a state table: bytes in, events and replies out; no socket, no clock, no database.
 
 The server feeds `receive`, asks `next_event` until it says NEED_DATA, and answers the events that ask for a decision:
 a recipient, or a whole message. Everything else the session replies to by itself, into `outgoing`.
+
+LMTP (RFC 2033) is the same conversation with another hello and, after the content, a reply for each recipient.
 """
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Final, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from readdress.smtp import grammar, reply
 from readdress.smtp.content import ContentReader
@@ -34,6 +36,10 @@ class Envelope:
     recipients: list[Path] = field(default_factory=list)
 
 
+# How the conversation was begun; a Received field names it (RFC 3848).
+Protocol: TypeAlias = Literal["SMTP", "ESMTP", "LMTP"]
+
+
 class State(Enum):
     START = "before EHLO"
     READY = "no mail transaction"
@@ -46,14 +52,14 @@ class State(Enum):
 
 # What each state refuses; a verb that is not named is served (RFC 5321 §4.1.4).
 REFUSALS: Final[dict[State, dict[str, Reply]]] = {
-    State.START: {"MAIL": reply.EHLO_FIRST, "RCPT": reply.EHLO_FIRST, "DATA": reply.EHLO_FIRST},
+    State.START: {"MAIL": reply.HELLO_FIRST, "RCPT": reply.HELLO_FIRST, "DATA": reply.HELLO_FIRST},
     State.READY: {"RCPT": reply.MAIL_FIRST, "DATA": reply.MAIL_FIRST},
     State.SENDER: {"MAIL": reply.MAIL_TWICE, "DATA": reply.RECIPIENT_FIRST},
     State.RECIPIENTS: {"MAIL": reply.MAIL_TWICE},
 }
 
 # Verbs after which a client has to wait for the reply (RFC 2920 §3.1): what follows at once was spoken out of turn.
-_WAIT_FOR_REPLY = frozenset({"EHLO", "HELO", "DATA"})
+_WAIT_FOR_REPLY = frozenset({"EHLO", "HELO", "LHLO", "DATA"})
 _WITHOUT_PARAMETERS = frozenset({"DATA", "RSET", "QUIT"})
 
 
@@ -104,8 +110,9 @@ CLOSED: Final = Closed()
 class Session:
     """One connection's conversation."""
 
-    def __init__(self, *, hostname: str, limits: Limits) -> None:
+    def __init__(self, *, hostname: str, limits: Limits, lmtp: bool = False) -> None:
         self._hostname = hostname
+        self._lmtp = lmtp
         self._limits = limits
         self._input = b""
         self._at = 0
@@ -118,10 +125,10 @@ class Session:
         self._ended: MessageEnded | None = None
         self.state = State.START
         self.ehlo = ""
-        self.extended = False
+        self.protocol: Protocol = "LMTP" if lmtp else "ESMTP"
 
     def greet(self) -> None:
-        self._replies.append(f"220 {self._hostname} ESMTP Readdress\r\n".encode())
+        self._replies.append(f"220 {self._hostname} {self.protocol} Readdress\r\n".encode())
 
     def receive(self, data: bytes) -> None:
         self._input = self._input[self._at :] + data
@@ -156,7 +163,8 @@ class Session:
     def answer_message(self, answers: list[Reply]) -> None:
         """The server's decision on the message, one reply per recipient; SMTP has room for one of them."""
         self._reset()
-        self._say(collapse(answers))
+        for answer in answers if self._lmtp else [collapse(answers)]:
+            self._say(answer)
 
     def close(self, last: Reply) -> None:
         """Say a last word, whatever the state."""
@@ -223,8 +231,8 @@ class Session:
         match verb:
             case "MAIL":
                 self._mail(rest)
-            case "EHLO" | "HELO":
-                self._ehlo(verb, rest)
+            case "EHLO" | "HELO" | "LHLO":
+                self._hello(verb, rest)
             case "RSET":
                 self._reset()
                 self._say(reply.OK)
@@ -243,14 +251,18 @@ class Session:
             case _:
                 self._say(reply.UNKNOWN_COMMAND)
 
-    def _ehlo(self, verb: str, rest: str) -> None:
+    def _hello(self, verb: str, rest: str) -> None:
+        if (verb == "LHLO") != self._lmtp:
+            self._say(reply.WRONG_HELLO)
+            return
         if not grammar.is_ehlo_name(rest):
             self._say(reply.BAD_EHLO)
             return
         self.ehlo = rest
-        self.extended = verb == "EHLO"
         self._reset()
-        if not self.extended:
+        if not self._lmtp:
+            self.protocol = "ESMTP" if verb == "EHLO" else "SMTP"
+        if self.protocol == "SMTP":
             self._replies.append(f"250 {self._hostname}\r\n".encode())
             return
         keywords = [
@@ -283,7 +295,7 @@ class Session:
     def _refuse_sender(self, sender: Path, parameters: dict[str, str] | None) -> Reply | None:
         if parameters is None:
             return reply.SYNTAX_ERROR
-        known = {"SIZE", "BODY", "SMTPUTF8"} if self.extended else set()
+        known = set() if self.protocol == "SMTP" else {"SIZE", "BODY", "SMTPUTF8"}
         if parameters.keys() - known:
             return reply.UNKNOWN_PARAMETER
         size, body = parameters.get("SIZE", "0"), parameters.get("BODY", "7BIT").upper()
@@ -338,9 +350,8 @@ class Session:
             self.state = State.DECISION
             self._ended = MessageEnded(self._reader.refusal)
             if self._reader.refusal:
-                refusal = self._reader.refusal
-                self._reset()
-                self._say(refusal)
+                assert self._envelope is not None
+                self.answer_message([self._reader.refusal] * len(self._envelope.recipients))
         return ContentReceived(content) if content else None
 
     # Replies.

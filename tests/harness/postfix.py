@@ -1,4 +1,4 @@
-"""A real Postfix in a folder of its own: an alias that leads to two Maildirs, as a peer for the measures."""
+"""A real Postfix in a folder of its own, with settings of a test or a measure. Needs root, as Postfix does."""
 
 import os
 import pwd
@@ -24,6 +24,8 @@ error unix - - n - - error
 retry unix - - n - - error
 discard unix - - n - - discard
 virtual unix - n n - - virtual
+lmtp unix - - n - - lmtp
+smtp unix - - n - - smtp
 anvil unix - - n - 1 anvil
 scache unix - - n - 1 scache
 postlog unix-dgram n - n - 1 postlogd
@@ -43,13 +45,6 @@ inet_interfaces = loopback-only
 inet_protocols = ipv4
 maillog_file = {folder}/log
 maillog_file_prefixes = {folder}
-virtual_mailbox_domains = example.com
-virtual_mailbox_base = {folder}/mail
-virtual_mailbox_maps = inline:{{ {{primary@example.com = primary/}}, {{alias@example.com = alias/}} }}
-virtual_alias_maps = inline:{{ {{alias@example.com = alias@example.com, primary@example.com}} }}
-virtual_uid_maps = static:{uid}
-virtual_gid_maps = static:{gid}
-virtual_mailbox_limit = 0
 message_size_limit = 50000000
 smtpd_client_connection_count_limit = 0
 smtpd_client_connection_rate_limit = 0
@@ -58,10 +53,22 @@ default_process_limit = 100
 """
 
 
-class Postfix:
-    """Started on a port of loopback; needs root, as Postfix does."""
+# An alias that leads to two Maildirs: what Readdress does, done by maps.
+ALIAS_TO_MAILDIRS = """\
+virtual_mailbox_domains = example.com
+virtual_mailbox_base = {folder}/mail
+virtual_mailbox_maps = inline:{{ {{primary@example.com = primary/}}, {{alias@example.com = alias/}} }}
+virtual_alias_maps = inline:{{ {{alias@example.com = alias@example.com, primary@example.com}} }}
+virtual_uid_maps = static:{uid}
+virtual_gid_maps = static:{gid}
+virtual_mailbox_limit = 0
+"""
 
-    def __init__(self, folder: Path, port: int) -> None:
+
+class Postfix:
+    """Started on a port of loopback."""
+
+    def __init__(self, folder: Path, port: int, settings: str) -> None:
         self.folder = folder
         self.port = port
         owner = pwd.getpwnam("nobody")
@@ -70,8 +77,9 @@ class Postfix:
         folder.chmod(0o755)
         shutil.chown(folder / "data", "postfix")
         os.chown(folder / "mail", owner.pw_uid, owner.pw_gid)
+        values = {"folder": folder, "uid": owner.pw_uid, "gid": owner.pw_gid}
         (folder / "config" / "master.cf").write_text(MASTER.format(port=port))
-        (folder / "config" / "main.cf").write_text(MAIN.format(folder=folder, uid=owner.pw_uid, gid=owner.pw_gid))
+        (folder / "config" / "main.cf").write_text((MAIN + settings).format(**values))
         self._run("start")
 
     def delivered(self) -> int:
