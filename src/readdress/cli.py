@@ -16,7 +16,7 @@ from readdress.config import Config, ConfigError, load_config
 F = TypeVar("F", bound=Callable[..., Any])
 
 # Options that are settings; the others are the command's own.
-_SETTINGS = frozenset({"data", "database", "http", "smtp", "lmtp", "dev"})
+_SETTINGS = frozenset({"data", "database", "http", "smtp", "lmtp", "smtp_tls", "dev"})
 
 
 def main() -> None:
@@ -51,6 +51,7 @@ def _with_config(command: F) -> F:
 @click.option("--http", metavar="HOST:PORT", help="Where the API listens (default: 127.0.0.1:4780).")
 @click.option("--smtp", metavar="HOST:PORT", help="Where SMTP listens (default: 127.0.0.1:2525).")
 @click.option("--lmtp", metavar="HOST:PORT|unix:PATH", help="Where LMTP listens (default: nowhere).")
+@click.option("--smtp-tls", metavar="HOST:PORT", help="Where SMTP with implicit TLS listens (default: nowhere).")
 @_with_config
 def serve(config: Config) -> None:
     """Start the service; port 0 takes a free one."""
@@ -98,6 +99,7 @@ def _greeting(config: Config, ready: Any) -> str:
         f"  API   http://{ready.http}",
         f"  SMTP  {ready.smtp}",
         *([f"  LMTP  {ready.lmtp}"] if ready.lmtp else []),
+        *([f"  SMTPS {ready.smtp_tls}"] if ready.smtp_tls else []),
         f"  Data  {config.database_url}",
     ]
     if config.dev:

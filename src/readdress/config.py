@@ -28,6 +28,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     http: str = "127.0.0.1:4780"
     smtp: str = "127.0.0.1:2525"
     lmtp: str = ""
+    smtp_tls: str = ""
+    tls_certificate: str = ""
+    tls_key: str = ""
     dev: bool = False
     hostname: Annotated[str, Meta(pattern=r"\A[A-Za-z0-9.\-]{0,255}\Z")] = ""
     region: Annotated[str, Meta(pattern=r"\A[a-z]{2}(-[a-z]+){1,2}-[0-9]\Z")] = "us-east-1"

@@ -31,6 +31,7 @@ from readdress.inbox import messages
 from readdress.mail.intake import Intake
 from readdress.smtp.server import SmtpServer, Timeouts
 from readdress.smtp.session import Limits
+from readdress.smtp.tls import Certificate, CertificateError
 from readdress.store.database import StoreError, Transaction
 from readdress.store.sqlite import SqliteDatabase
 
@@ -59,6 +60,7 @@ class Ready(NamedTuple):
     http: str
     smtp: str
     lmtp: str
+    smtp_tls: str
     new_key: NewKey | None
 
 
@@ -74,6 +76,8 @@ class Service:
             _require_loopback("smtp", config.smtp)
             if config.lmtp and not config.lmtp.startswith(UNIX_PREFIX):
                 _require_loopback("lmtp", config.lmtp)
+            if config.smtp_tls:
+                _require_loopback("smtp_tls", config.smtp_tls)
         _require_no_mail_port(config.lmtp)
         data = Path(config.data)
         data.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -81,17 +85,23 @@ class Service:
         self.database = open_database(config, self.clock)
         self._new_key = self.database.run(self._prepare)
         self._is_ready = False
-        self._smtp = self._mail_server(lmtp=False)
-        self._lmtp = self._mail_server(lmtp=True) if config.lmtp else None
+        certificate = _certificate(config)
+        self._smtp = self._mail_server(certificate=certificate)
+        self._lmtp = self._mail_server(certificate=certificate, lmtp=True) if config.lmtp else None
+        self._smtp_tls = self._mail_server(certificate=certificate, implicit_tls=True) if config.smtp_tls else None
         self._http = _HttpServer(self._gateway(), drain_s=config.drain_ms / 1000)
 
-    def _mail_server(self, *, lmtp: bool) -> SmtpServer:
+    def _mail_server(
+        self, *, certificate: Certificate | None, lmtp: bool = False, implicit_tls: bool = False
+    ) -> SmtpServer:
         config = self.config
         hostname = config.hostname or socket.gethostname()
         return SmtpServer(
             Intake(self.database, hostname=hostname),
             hostname=hostname,
             lmtp=lmtp,
+            certificate=certificate,
+            implicit_tls=implicit_tls,
             limits=Limits(
                 command_line_bytes_max=config.command_line_bytes_max,
                 content_line_bytes_max=config.content_line_bytes_max,
@@ -121,8 +131,8 @@ class Service:
         finally:
             self._is_ready = False
             maintenance.cancel()
-            doors = [self._http.stop(), self._smtp.stop()]
-            await asyncio.gather(*doors, *([self._lmtp.stop()] if self._lmtp else []))
+            doors = (self._http, self._smtp, self._lmtp, self._smtp_tls)
+            await asyncio.gather(*(door.stop() for door in doors if door))
             self.database.close()
 
     async def _listen(self) -> Ready:
@@ -137,8 +147,12 @@ class Service:
         elif self._lmtp:
             host, port = split_host_port("lmtp", lmtp)
             lmtp = _join(host, await self._lmtp.start(host, port))
+        smtp_tls = ""
+        if self._smtp_tls:
+            host, port = split_host_port("smtp_tls", self.config.smtp_tls)
+            smtp_tls = _join(host, await self._smtp_tls.start(host, port))
         self._is_ready = True
-        return Ready(http=http, smtp=smtp, lmtp=lmtp, new_key=self._new_key)
+        return Ready(http=http, smtp=smtp, lmtp=lmtp, smtp_tls=smtp_tls, new_key=self._new_key)
 
     def _gateway(self) -> Gateway:
         config = self.config
@@ -275,6 +289,20 @@ def _require_loopback(setting: str, text: str) -> None:
         f"--dev listens on loopback only, for everyone knows its key: {setting} = {text} has to be 127.0.0.1:PORT. "
         "Or start without --dev."
     )
+
+
+def _certificate(config: Config) -> Certificate | None:
+    """Raises ConfigError for half a certificate, or for one that is wanted and missing."""
+    if bool(config.tls_certificate) != bool(config.tls_key):
+        raise ConfigError("tls_certificate and tls_key go together: give both, or neither")
+    if not config.tls_certificate:
+        if config.smtp_tls:
+            raise ConfigError("smtp_tls wants a certificate: give tls_certificate and tls_key")
+        return None
+    try:
+        return Certificate(Path(config.tls_certificate), Path(config.tls_key))
+    except CertificateError as error:
+        raise ConfigError(str(error)) from error
 
 
 def _require_no_mail_port(lmtp: str) -> None:

@@ -179,6 +179,8 @@ class Incoming:
         protocol: str = self._peer.protocol
         if self._envelope.smtputf8:
             protocol = "UTF8LMTP" if protocol == "LMTP" else "UTF8SMTP"  # RFC 6531 §4.3
+        if self._peer.tls and protocol != "SMTP":
+            protocol += "S"  # RFC 3848
         recipients = self._envelope.recipients
         named = f"\r\n\tfor <{recipients[0].text}>" if len(recipients) == 1 else ""
         return (

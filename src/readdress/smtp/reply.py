@@ -27,6 +27,7 @@ OK = Reply(250, "2.0.0", "OK")
 SENDER_OK = Reply(250, "2.1.0", "sender OK")
 RECIPIENT_OK = Reply(250, "2.1.5", "recipient OK")
 CLOSING = Reply(221, "2.0.0", "closing the connection")
+START_TLS = Reply(220, "2.0.0", "ready to start TLS")
 START_CONTENT = Reply(354, "", "end with <CRLF>.<CRLF>")
 CANNOT_VERIFY = Reply(252, "2.1.5", "cannot verify; send the mail and see")  # RFC 5321 §3.5.3
 HELP = Reply(214, "2.0.0", "HELO EHLO LHLO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT")
@@ -52,6 +53,7 @@ UNKNOWN_PARAMETER = Reply(555, "5.5.4", "unknown parameter")
 # RFC 6531 §3.5 gives the two their codes.
 SENDER_NEEDS_SMTPUTF8 = Reply(550, "5.6.7", "give SMTPUTF8 with MAIL to use such an address")
 RECIPIENT_NEEDS_SMTPUTF8 = Reply(553, "5.6.7", "give SMTPUTF8 with MAIL to use such an address")
+TLS_ALREADY = Reply(503, "5.5.1", "TLS is in use already")
 NOT_IMPLEMENTED = Reply(502, "5.5.1", "command not implemented")
 HELLO_FIRST = Reply(503, "5.5.1", "introduce yourself first, with EHLO in SMTP and LHLO in LMTP")
 WRONG_HELLO = Reply(500, "5.5.1", "SMTP begins with EHLO or HELO, LMTP with LHLO")  # RFC 2033 §4.1

@@ -26,8 +26,10 @@ from readdress.smtp.session import (
     RecipientGiven,
     Session,
     State,
+    TlsAgreed,
 )
 from readdress.smtp.session import Protocol as SmtpProtocol
+from readdress.smtp.tls import Certificate
 
 log = logging.getLogger("readdress.smtp")
 
@@ -92,13 +94,18 @@ class SmtpServer:
         timeouts: Timeouts,
         connections_max: int,
         lmtp: bool = False,
+        certificate: Certificate | None = None,
+        implicit_tls: bool = False,
     ) -> None:
+        """With a certificate STARTTLS is offered; with `implicit_tls` a connection begins with the handshake."""
         self.backend = backend
         self.hostname = hostname
         self.limits = limits
         self.timeouts = timeouts
         self.connections_max = connections_max
         self.lmtp = lmtp
+        self.certificate = certificate
+        self.implicit_tls = implicit_tls
         self.connections: set[Connection] = set()
         self.is_draining = False
         self._listener: asyncio.Server | None = None
@@ -114,7 +121,8 @@ class SmtpServer:
     async def start(self, host: str, port: int) -> int:
         """Listen; gives the port."""
         loop = asyncio.get_running_loop()
-        self._listener = await loop.create_server(lambda: Connection(self), host, port, backlog=1024)
+        tls = self.certificate.listening_context() if self.certificate and self.implicit_tls else None
+        self._listener = await loop.create_server(lambda: Connection(self), host, port, backlog=1024, ssl=tls)
         self._sweep()
         port_taken: int = self._listener.sockets[0].getsockname()[1]
         return port_taken
@@ -149,7 +157,9 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, server: SmtpServer) -> None:
         self._server = server
-        self._session = Session(hostname=server.hostname, limits=server.limits, lmtp=server.lmtp)
+        offers_tls = server.certificate is not None
+        self._session = Session(hostname=server.hostname, limits=server.limits, lmtp=server.lmtp, offers_tls=offers_tls)
+        self._tls: str | None = None
         self._message: IncomingMessage | None = None
         self._received: list[bytes] = []
         self._received_bytes = 0
@@ -235,7 +245,9 @@ class Connection(asyncio.Protocol):
 
     async def _serve(self) -> None:
         session, server = self._session, self._server
-        if self._received or _has_data(self._transport):
+        if server.implicit_tls:
+            self._note_tls()
+        if self._received or (not self._tls and _has_data(self._transport)):
             session.close(reply.EARLY_TALKER)
             return
         session.greet()
@@ -252,15 +264,44 @@ class Connection(asyncio.Protocol):
                 case RecipientGiven(recipient):
                     session.answer_recipient(await server.backend.check_recipient(recipient))
                 case MessageStarted(envelope):
-                    peer = Peer(self._peer_address, session.ehlo, session.protocol)
+                    peer = Peer(self._peer_address, session.ehlo, session.protocol, self._tls)
                     self._message = server.backend.begin_message(envelope, peer)
                 case ContentReceived(content):
                     assert self._message is not None
                     await self._message.add(content)
                 case MessageEnded(refusal):
                     await self._end_message(refusal)
+                case TlsAgreed():
+                    self._flush()
+                    if not await self._start_tls():
+                        return
                 case Closed():
                     return
+
+    async def _start_tls(self) -> bool:
+        """Shake hands; False when that failed. What came in clear meanwhile would be taken for what TLS protects."""
+        certificate = self._server.certificate
+        assert certificate is not None
+        if self._received:
+            log.warning("%s sent something in clear behind STARTTLS", self._peer_address)
+            return False
+        self.deadline = asyncio.get_running_loop().time() + self._server.timeouts.command_s
+        try:
+            transport = await asyncio.get_running_loop().start_tls(
+                self._transport, self, certificate.context(), server_side=True
+            )
+        except (OSError, EOFError) as error:  # ssl.SSLError is an OSError
+            log.info("no TLS with %s: %s", self._peer_address, error)
+            return False
+        if transport is None:
+            return False
+        self._transport = transport
+        self._note_tls()
+        return True
+
+    def _note_tls(self) -> None:
+        self._tls = self._transport.get_extra_info("ssl_object").version()
+        self._session.tls_started()
 
     async def _end_message(self, refusal: Reply | None) -> None:
         message = self._message

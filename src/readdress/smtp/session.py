@@ -60,7 +60,7 @@ REFUSALS: Final[dict[State, dict[str, Reply]]] = {
 
 # Verbs after which a client has to wait for the reply (RFC 2920 §3.1): what follows at once was spoken out of turn.
 _WAIT_FOR_REPLY = frozenset({"EHLO", "HELO", "LHLO", "DATA"})
-_WITHOUT_PARAMETERS = frozenset({"DATA", "RSET", "QUIT"})
+_WITHOUT_PARAMETERS = frozenset({"DATA", "RSET", "QUIT", "STARTTLS"})
 
 
 @dataclass(frozen=True)
@@ -97,11 +97,16 @@ class MessageEnded:
 
 
 @dataclass(frozen=True)
+class TlsAgreed:
+    """Send what is outgoing, shake hands, and say so with `tls_started`; no byte may have come in between."""
+
+
+@dataclass(frozen=True)
 class Closed:
     """Send what is outgoing and close."""
 
 
-Event: TypeAlias = NeedData | RecipientGiven | MessageStarted | ContentReceived | MessageEnded | Closed
+Event: TypeAlias = NeedData | RecipientGiven | MessageStarted | ContentReceived | MessageEnded | TlsAgreed | Closed
 
 NEED_DATA: Final = NeedData()
 CLOSED: Final = Closed()
@@ -110,9 +115,10 @@ CLOSED: Final = Closed()
 class Session:
     """One connection's conversation."""
 
-    def __init__(self, *, hostname: str, limits: Limits, lmtp: bool = False) -> None:
+    def __init__(self, *, hostname: str, limits: Limits, lmtp: bool = False, offers_tls: bool = False) -> None:
         self._hostname = hostname
         self._lmtp = lmtp
+        self._offers_tls = offers_tls
         self._limits = limits
         self._input = b""
         self._at = 0
@@ -126,6 +132,7 @@ class Session:
         self.state = State.START
         self.ehlo = ""
         self.protocol: Protocol = "LMTP" if lmtp else "ESMTP"
+        self.has_tls = False
 
     def greet(self) -> None:
         self._replies.append(f"220 {self._hostname} {self.protocol} Readdress\r\n".encode())
@@ -159,6 +166,13 @@ class Session:
         self.state = State.RECIPIENTS if self._envelope.recipients else State.SENDER
         self._recipient = None
         self._say(answer)
+
+    def tls_started(self) -> None:
+        """The channel is another one now: whatever was said before counts no more (RFC 3207 §4.2)."""
+        self.has_tls = True
+        self._input, self._at = b"", 0
+        self.ehlo = ""
+        self._reset()
 
     def answer_message(self, answers: list[Reply]) -> None:
         """The server's decision on the message, one reply per recipient; SMTP has room for one of them."""
@@ -222,6 +236,8 @@ class Session:
             return self._rcpt(rest)
         elif verb == "DATA":
             return self._data()
+        elif verb == "STARTTLS" and self._offers_tls and not self.has_tls:
+            return self._starttls()
         else:
             self._obey_alone(verb, rest)
         return None
@@ -246,6 +262,8 @@ class Session:
                 self.close(reply.CLOSING)
             case "BDAT":  # Never offered; what follows would be content, not commands.
                 self.close(reply.NOT_IMPLEMENTED)
+            case "STARTTLS" if self.has_tls:
+                self._say(reply.TLS_ALREADY)
             case "STARTTLS" | "AUTH" | "EXPN" | "TURN" | "ETRN":
                 self._say(reply.NOT_IMPLEMENTED)
             case _:
@@ -272,6 +290,7 @@ class Session:
             "8BITMIME",
             "SMTPUTF8",
             "ENHANCEDSTATUSCODES",
+            *(["STARTTLS"] if self._offers_tls and not self.has_tls else []),
             "HELP",
         ]
         self._replies += [f"250-{keyword}\r\n".encode() for keyword in keywords[:-1]]
@@ -337,6 +356,16 @@ class Session:
         self.state = State.CONTENT
         self._replies.append(reply.START_CONTENT.encode())
         return MessageStarted(self._envelope)
+
+    def _starttls(self) -> Event | None:
+        if self._at < len(self._input):
+            self.close(reply.EARLY_TALKER)
+            return None
+        if self.state is State.START:
+            self._say(reply.HELLO_FIRST)
+            return None
+        self._replies.append(reply.START_TLS.encode())
+        return TlsAgreed()
 
     # Content.
 
