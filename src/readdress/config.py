@@ -50,6 +50,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     session_errors_max: Count = 20
     command_timeout_ms: Count = 300_000  # RFC 5321 §4.5.3.2.7
     content_timeout_ms: Count = 180_000  # RFC 5321 §4.5.3.2.5
+    message_timeout_ms: Count = 3_600_000  # for the whole content, however it drips
 
     @property
     def database_url(self) -> str:

@@ -112,6 +112,7 @@ class Service:
             timeouts=Timeouts(
                 command_s=config.command_timeout_ms / 1000,
                 content_s=config.content_timeout_ms / 1000,
+                message_s=config.message_timeout_ms / 1000,
                 drain_s=config.drain_ms / 1000,
             ),
             connections_max=config.connections_max,

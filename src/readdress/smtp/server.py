@@ -79,6 +79,7 @@ class Timeouts:
 
     command_s: float = 300
     content_s: float = 180
+    message_s: float = 3_600
     drain_s: float = 10
 
 
@@ -169,6 +170,8 @@ class Connection(asyncio.Protocol):
         self._peer_address = ""
         self._transport: asyncio.Transport
         self.deadline = float("inf")
+        self._line_deadline = float("inf")
+        self._message_deadline = float("inf")
         self.task: asyncio.Task[None] | None = None
 
     # From the event loop.
@@ -264,6 +267,7 @@ class Connection(asyncio.Protocol):
                 case RecipientGiven(recipient):
                     session.answer_recipient(await server.backend.check_recipient(recipient))
                 case MessageStarted(envelope):
+                    self._message_deadline = asyncio.get_running_loop().time() + server.timeouts.message_s
                     peer = Peer(self._peer_address, session.ehlo, session.protocol, self._tls)
                     self._message = server.backend.begin_message(envelope, peer)
                 case ContentReceived(content):
@@ -320,10 +324,8 @@ class Connection(asyncio.Protocol):
 
     async def _receive(self) -> bool:
         """Wait for bytes and hand them to the session; False at the end of the connection."""
-        timeouts = self._server.timeouts
         loop = asyncio.get_running_loop()
-        wait_s = timeouts.content_s if self._session.state is State.CONTENT else timeouts.command_s
-        self.deadline = loop.time() + wait_s
+        self.deadline = self._next_deadline(loop.time())
         if self._writable and not self._writable.done():
             await self._writable  # a peer that sends without reading our replies
         while not self._received:
@@ -341,6 +343,15 @@ class Connection(asyncio.Protocol):
         self.deadline = float("inf")  # what takes time from here on is ours
         self._session.receive(data)
         return True
+
+    def _next_deadline(self, now: float) -> float:
+        """Bytes that come one by one buy no time: a command line has one deadline, and so has a whole message."""
+        timeouts = self._server.timeouts
+        if self._session.state is State.CONTENT:
+            return min(now + timeouts.content_s, self._message_deadline)
+        if not self._session.has_partial_line:
+            self._line_deadline = now + timeouts.command_s
+        return self._line_deadline
 
     def _wake(self) -> None:
         if self._waiter and not self._waiter.done():

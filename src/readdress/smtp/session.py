@@ -141,6 +141,11 @@ class Session:
         self._input = self._input[self._at :] + data
         self._at = 0
 
+    @property
+    def has_partial_line(self) -> bool:
+        """Whether a command has begun and not ended."""
+        return self._is_skipping or self._at < len(self._input)
+
     def outgoing(self) -> bytes:
         """The replies since the last call."""
         replies = b"".join(self._replies)
