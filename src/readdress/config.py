@@ -40,6 +40,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     lock_wait_ms: Count = 5_000
     token_retention_days: Count = 7
     request_bytes_max: Annotated[int, Meta(ge=1_024)] = 1_048_576
+    request_timeout_ms: Count = 60_000
+    http_connections_max: Count = 1_000
     drain_ms: Count = 10_000
 
     message_bytes_max: Annotated[int, Meta(ge=65_536)] = 40 * 1024 * 1024

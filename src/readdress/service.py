@@ -89,7 +89,10 @@ class Service:
         self._smtp = self._mail_server(certificate=certificate)
         self._lmtp = self._mail_server(certificate=certificate, lmtp=True) if config.lmtp else None
         self._smtp_tls = self._mail_server(certificate=certificate, implicit_tls=True) if config.smtp_tls else None
-        self._http = _HttpServer(self._gateway(), drain_s=config.drain_ms / 1000)
+        http_protocol = HttpProtocol.with_limits(
+            connections_max=config.http_connections_max, request_s=config.request_timeout_ms / 1000
+        )
+        self._http = _HttpServer(self._gateway(), http_protocol, drain_s=config.drain_ms / 1000)
 
     def _mail_server(
         self, *, certificate: Certificate | None, lmtp: bool = False, implicit_tls: bool = False
@@ -212,11 +215,11 @@ class Service:
 class _HttpServer:
     """uvicorn in an event loop that is not its own, with the signals left to the service."""
 
-    def __init__(self, gateway: Gateway, *, drain_s: float) -> None:
+    def __init__(self, gateway: Gateway, protocol: type[HttpProtocol], *, drain_s: float) -> None:
         config = uvicorn.Config(
             gateway,
             loop="none",
-            http=HttpProtocol,
+            http=protocol,
             ws="none",
             lifespan="off",
             interface="asgi3",

@@ -1,28 +1,50 @@
 """HTTP on the socket: uvicorn's, with a bound on a request's head, one send an answer, typed errors for no HTTP."""
 
 import asyncio
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from readdress.clock import new_id
-from readdress.errors import SerializationException
+from readdress.errors import SerializationException, ServiceError, ServiceUnavailableException
 from readdress.gateway.wire import JSON, write_error
 
 HEAD_BYTES_MAX = 65_536
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """One HTTP connection."""
+    """One HTTP connection; `with_limits` gives the class that uvicorn is to use."""
 
+    connections_max: ClassVar[int]
+    request_s: ClassVar[float]
     _head_bytes = 0
+    _deadline: asyncio.TimerHandle | None = None
+
+    @classmethod
+    def with_limits(cls, *, connections_max: int, request_s: float) -> type["HttpProtocol"]:
+        """`connections_max` at a time, and `request_s` seconds for a request to come in, however it drips."""
+        return type("HttpProtocol", (cls,), {"connections_max": connections_max, "request_s": request_s})
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(cast("asyncio.Transport", _OneWrite(cast("asyncio.Transport", transport))))
+        if len(self.connections) > self.connections_max:
+            refusal = ServiceUnavailableException("Too many connections. Try again later.")
+            self._refuse("503 Service Unavailable", refusal)
+        else:
+            self._await_request()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
         self._head_bytes = 0
+        self._await_request()
         super().on_message_begin()
+
+    def on_message_complete(self) -> None:
+        self._stop_waiting()
+        super().on_message_complete()
 
     def on_url(self, url: bytes) -> None:
         self._count(url)
@@ -33,8 +55,11 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_header(name, value)
 
     def send_400_response(self, msg: str) -> None:
+        self._refuse("400 Bad Request", SerializationException(msg))
+
+    def _refuse(self, status: str, error: ServiceError) -> None:
         """An error like any other: never HTML or plain text, which SDKs can't read (contract 1)."""
-        response = write_error(SerializationException(msg), JSON)
+        response = write_error(error, JSON)
         headers = {
             "x-amzn-requestid": new_id(),
             "content-type": response.content_type,
@@ -42,11 +67,20 @@ class HttpProtocol(HttpToolsProtocol):
             "connection": "close",
             **response.headers,
         }
-        lines = [b"HTTP/1.1 400 Bad Request"]
+        lines = [f"HTTP/1.1 {status}".encode()]
         lines += [name + b": " + value for name, value in self.server_state.default_headers]
         lines += [f"{name}: {value}".encode() for name, value in headers.items()]
         self.transport.write(b"\r\n".join(lines) + b"\r\n\r\n" + response.body)
         self.transport.close()
+
+    def _await_request(self) -> None:
+        self._stop_waiting()
+        self._deadline = self.loop.call_later(self.request_s, self.transport.close)
+
+    def _stop_waiting(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
 
     def _count(self, *parts: bytes) -> None:
         self._head_bytes += sum(map(len, parts)) + 4  # the punctuation around them
