@@ -21,8 +21,8 @@ import uvloop
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import load
-from harness.process import DEV_INSTANCE, ServiceProcess
-from report import Report, cpu_seconds, free_port, peak_mib
+from harness.process import DEV_INSTANCE, ServiceProcess, free_port
+from report import Report, cpu_seconds, peak_mib
 
 MOTO = Path(__file__).parent / "out" / "peers" / "bin" / "moto_server"
 BARE = """

@@ -3,7 +3,6 @@
 import json
 import os
 import platform
-import socket
 import statistics
 from collections import defaultdict
 from pathlib import Path
@@ -55,13 +54,6 @@ def machine() -> str:
     return (
         f"{os.cpu_count()} × {model or platform.processor()}, {platform.system()}, Python {platform.python_version()}"
     )
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def cpu_seconds(pid: int) -> float:

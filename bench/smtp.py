@@ -15,8 +15,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from harness.postfix import ALIAS_TO_MAILDIRS, Postfix
-from harness.process import DEV_INSTANCE, ServiceProcess
-from report import Report, cpu_seconds, free_port, peak_mib
+from harness.process import DEV_INSTANCE, ServiceProcess, free_port
+from report import Report, cpu_seconds, peak_mib
 
 
 def send(address: str, *, count: int, size: int, connections: int, reuse: bool) -> float:

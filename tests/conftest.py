@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from harness.http_client import HttpClient
+from harness.instance import Instance
 from harness.process import ServiceProcess
 from readdress.clock import Clock
 from readdress.store.sqlite import SqliteDatabase
@@ -64,10 +65,12 @@ def start_service(tmp_path: Path) -> Iterator[Callable[..., ServiceProcess]]:
             process.stop()
 
 
-@pytest.fixture
-def connect(service: ServiceProcess) -> Any:
-    """A boto3 client of the shared service."""
-    return service.connect()
+@pytest.fixture(scope="session")
+def connect(service: ServiceProcess) -> Iterator[Any]:
+    """A boto3 client of the shared service, one for all tests: making one takes longer than most of them."""
+    client = service.connect()
+    yield client
+    client.close()
 
 
 @pytest.fixture
@@ -76,6 +79,12 @@ def http(service: ServiceProcess) -> Iterator[HttpClient]:
     client = HttpClient(service.http_address)
     yield client
     client.close()
+
+
+@pytest.fixture
+def instance(service: ServiceProcess, connect: Any, http: HttpClient) -> Instance:
+    """A fresh instance in the words of the tests."""
+    return Instance(service, connect, http)
 
 
 @pytest.fixture

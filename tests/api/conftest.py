@@ -1,27 +1,11 @@
-"""Fixtures of the operations' tests: a fresh instance of the shared program, and one with published limits."""
+"""Fixtures of the operations' tests: the program with published limits."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from harness.http_client import HttpClient
-from harness.instance import Instance
 from harness.process import ServiceProcess
-
-
-@pytest.fixture(scope="session")
-def connect(service: ServiceProcess) -> Iterator[Any]:
-    """One client for all: making one takes longer than most tests."""
-    client = service.connect()
-    yield client
-    client.close()
-
-
-@pytest.fixture
-def instance(service: ServiceProcess, connect: Any, http: HttpClient) -> Instance:
-    return Instance(service, connect, http)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -39,14 +40,20 @@ class ServiceProcess:
         return f"http://{self.http}"
 
     @property
+    def lmtp(self) -> str:
+        return self._find(r"LMTP\s+(\S+)")
+
+    @property
+    def smtps(self) -> str:
+        return self._find(r"SMTPS\s+(\S+)")
+
+    @property
     def http_address(self) -> tuple[str, int]:
-        host, port = self.http.rsplit(":", 1)
-        return host, int(port)
+        return split_address(self.http)
 
     @property
     def smtp_address(self) -> tuple[str, int]:
-        host, port = self.smtp.rsplit(":", 1)
-        return host, int(port)
+        return split_address(self.smtp)
 
     @property
     def errors(self) -> str:
@@ -104,6 +111,19 @@ class ServiceProcess:
         match = re.search(pattern, self.output)
         assert match, self.output
         return match[1]
+
+
+def split_address(text: str) -> tuple[str, int]:
+    """`host:port` as a socket wants it."""
+    host, port = text.rsplit(":", 1)
+    return host, int(port)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def _read(file: IO[bytes]) -> str:

@@ -3,7 +3,6 @@
 import os
 import re
 import shutil
-import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +12,7 @@ import pytest
 
 from harness.http_client import HttpClient
 from harness.postfix import Postfix
-from harness.process import DEV_INSTANCE, ServiceProcess
+from harness.process import DEV_INSTANCE, ServiceProcess, free_port
 from harness.programs import require, require_program
 from harness.smtp_client import SmtpClient
 
@@ -36,11 +35,7 @@ def postfix(service: ServiceProcess) -> Iterator[Postfix]:
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o755)  # Postfix' own users have to come through
     (documented,) = re.findall(r"```ini\n(.*?)```", (ROOT / "docs" / "postfix.md").read_text(), re.DOTALL)
-    lmtp = service.output.partition("LMTP")[2].split()[0]
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = Postfix(folder / "postfix", port, documented.replace("127.0.0.1:2424", lmtp))
+    server = Postfix(folder / "postfix", free_port(), documented.replace("127.0.0.1:2424", service.lmtp))
     yield server
     server.stop()
     shutil.rmtree(folder)

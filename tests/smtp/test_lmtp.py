@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from harness.http_client import HttpClient
-from harness.process import DEV_INSTANCE, ServiceProcess
+from harness.process import DEV_INSTANCE, ServiceProcess, split_address
 from harness.programs import require_program
 from harness.smtp_client import SmtpClient
 from readdress.config import Config, ConfigError
@@ -47,11 +47,6 @@ def addresses(lmtp_service: ServiceProcess) -> dict[str, str]:
     return ids
 
 
-def lmtp_address(service: ServiceProcess) -> tuple[str, int]:
-    host, port = service.output.partition("LMTP")[2].split()[0].rsplit(":", 1)
-    return host, int(port)
-
-
 def deliver(client: SmtpClient, *recipients: str, content: bytes = b"Subject: t\r\n\r\nb\r\n") -> list[str]:
     """The replies after the content, one for each recipient."""
     assert client.say("MAIL FROM:<sender@example.org>").startswith("250")
@@ -70,7 +65,7 @@ def inbox_ids(service: ServiceProcess, address_id: str) -> list[str]:
 def test_each_recipient_has_a_reply_and_each_inbox_one_copy(
     lmtp_service: ServiceProcess, addresses: dict[str, str]
 ) -> None:
-    with SmtpClient(lmtp_address(lmtp_service)) as client:
+    with SmtpClient(split_address(lmtp_service.lmtp)) as client:
         assert client.greeting.startswith("220 ")
         assert " LMTP " in client.greeting
         assert client.say("LHLO mta.example.net").startswith("250")
@@ -81,7 +76,7 @@ def test_each_recipient_has_a_reply_and_each_inbox_one_copy(
 
 
 def test_the_received_field_says_lmtp(lmtp_service: ServiceProcess, addresses: dict[str, str]) -> None:
-    with SmtpClient(lmtp_address(lmtp_service)) as client:
+    with SmtpClient(split_address(lmtp_service.lmtp)) as client:
         client.say("LHLO mta.example.net")
         (reply,) = deliver(client, "other@example.com")
     message_id = reply.rpartition(" ")[2]
@@ -91,7 +86,7 @@ def test_the_received_field_says_lmtp(lmtp_service: ServiceProcess, addresses: d
 
 
 def test_swaks_speaks_lmtp_with_it(lmtp_service: ServiceProcess, addresses: dict[str, str]) -> None:
-    host, port = lmtp_address(lmtp_service)
+    host, port = split_address(lmtp_service.lmtp)
     command = [require_program("swaks"), "--protocol", "LMTP", "--server", host, "--port", str(port)]
     command += ["--from", "sender@example.org", "--to", "alias@example.com,other@example.com"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
@@ -100,7 +95,7 @@ def test_swaks_speaks_lmtp_with_it(lmtp_service: ServiceProcess, addresses: dict
 
 
 def test_postfix_smtp_source_speaks_lmtp_with_it(lmtp_service: ServiceProcess, addresses: dict[str, str]) -> None:
-    host, port = lmtp_address(lmtp_service)
+    host, port = split_address(lmtp_service.lmtp)
     before = len(inbox_ids(lmtp_service, addresses["other"]))
     command = [require_program("smtp-source"), "-L", "-s", "5", "-m", "50", "-l", "2000"]
     command += ["-f", "sender@example.org", "-t", "other@example.com", f"inet:{host}:{port}"]

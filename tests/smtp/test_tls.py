@@ -14,7 +14,7 @@ from cryptography import x509
 
 from harness.certificates import write_certificate
 from harness.http_client import HttpClient
-from harness.process import DEV_INSTANCE, ServiceProcess
+from harness.process import DEV_INSTANCE, ServiceProcess, split_address
 from harness.programs import require_program
 from harness.smtp_client import SmtpClient
 from readdress.config import Config, ConfigError
@@ -30,8 +30,7 @@ class TlsService:
         chain, key = write_certificate(folder, serial_number=1)
         environment = {"READDRESS_TLS_CERTIFICATE": str(chain), "READDRESS_TLS_KEY": str(key)}
         self.process = ServiceProcess(folder / "data", "--smtp-tls", "127.0.0.1:0", environment=environment)
-        host, port = self.process.output.partition("SMTPS")[2].split()[0].rsplit(":", 1)
-        self.smtps_address = (host, int(port))
+        self.smtps_address = split_address(self.process.smtps)
         created = self.process.connect().create_email_address(InstanceId=DEV_INSTANCE, EmailAddress=ADDRESS)
         self.address_id = str(created["EmailAddressId"])
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from readdress.api.arn import Scope
 from readdress.api.policy import Policy, parse_policy
 from readdress.errors import AccessDeniedException
-from readdress.store.database import Transaction
+from readdress.store.database import Database, Transaction
 from readdress.store.queries import load_queries
 
 sql = load_queries(__package__, "api.sql")
@@ -145,6 +145,11 @@ def create_key(
         created_ms=tx.now_ms,
     )
     return access_key_id, secret
+
+
+async def find_key(database: Database, access_key_id: str) -> AccessKey | None:
+    row = await database.find(sql.find_access_key, id=access_key_id)
+    return AccessKey(*row) if row else None
 
 
 def list_keys(tx: Transaction) -> list[AccessKey]:

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from readdress.address import Address, fold, fold_domain
 from readdress.smtp import grammar, reply
-from readdress.store.database import Transaction
+from readdress.store.database import Database, Transaction
 from readdress.store.queries import load_queries
 
 sql = load_queries(__package__, "directory.sql")
@@ -48,6 +48,11 @@ def route(tx: Transaction, recipient: Address) -> Route:
     if fold(recipient.local_part) == POSTMASTER:
         return Route((POSTMASTER_INBOX,), reply.RECIPIENT_OK)
     return Route((), reply.UNKNOWN_RECIPIENT)
+
+
+async def is_published(database: Database, recipient: Address) -> bool:
+    """Whether the recipient is an email address, in one look-up; `route` tells what else may take its mail."""
+    return await database.find(sql.find_route, address_key=recipient.key) is not None
 
 
 def route_text(tx: Transaction, recipient: str) -> Route:

@@ -74,10 +74,10 @@ class Gateway:
         if scope["type"] != "http":
             return
         request_id = new_id()
-        is_rpc = any(name == b"x-amz-target" for name, _ in scope["headers"])
         try:
             response = await self._answer(scope, receive, request_id)
         except ServiceError as error:
+            is_rpc = any(name == b"x-amz-target" for name, _ in scope["headers"])
             response = write_error(error, JSON_1_1 if is_rpc else JSON)
         await _send(send, response, request_id)
 
@@ -127,8 +127,7 @@ class Gateway:
     async def _authenticate(self, request: HttpRequest) -> Caller:
         """Who signed. A key is looked up for every request, so that disabling one takes effect at once."""
         authorization = sigv4.read_authorization(request)
-        row = await self._database.find(access.sql.find_access_key, id=authorization.access_key_id)
-        key = access.AccessKey(*row) if row else None
+        key = await access.find_key(self._database, authorization.access_key_id)
         if key is None or key.disabled_ms is not None:
             raise UnrecognizedClientException(
                 "The security token included in the request is invalid: use an access key that exists and is enabled."
@@ -148,7 +147,7 @@ class Gateway:
         """200 when HTTP, SMTP and the database are ready."""
         if not self._is_ready():
             raise ServiceUnavailableException("The service is starting or stopping.")
-        await self._database.find(access.sql.find_access_key, id="")
+        await access.find_key(self._database, "")
         return HttpResponse(200, JSON, b'{"Status":"OK"}')
 
 

@@ -57,7 +57,7 @@ class Intake:
     async def check_recipient(self, recipient: Path) -> Reply:
         address = _address(recipient)
         try:
-            if await self._database.find(routing.sql.find_route, address_key=address.key):
+            if await routing.is_published(self._database, address):
                 return reply.RECIPIENT_OK
             route = await self._database.read(lambda tx: routing.route(tx, address))
         except StoreError:
