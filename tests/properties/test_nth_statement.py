@@ -20,7 +20,7 @@ from readdress.mail.intake import Intake
 from readdress.smtp.grammar import Path
 from readdress.smtp.reply import Reply
 from readdress.smtp.server import Peer
-from readdress.smtp.session import Envelope
+from readdress.smtp.session import Envelope, Recipient
 from readdress.store.database import Database, Row, StoreUnavailable, Transaction, Work
 from readdress.store.queries import Query
 from readdress.store.sqlite import SqliteDatabase
@@ -217,7 +217,7 @@ STAGED = [b"Subject: large\r\n\r\n", *[PIECE] * 7]  # three parts and a rest
 
 
 async def send(database: Database, pieces: list[bytes]) -> tuple[str, list[Reply]]:
-    recipients = [Path(text, split_address(text)) for text in RECIPIENTS]
+    recipients = [Recipient(Path(text, split_address(text))) for text in RECIPIENTS]
     incoming = Intake(database, hostname="mx.example").begin_message(
         Envelope(Path("", None), smtputf8=False, recipients=recipients), PEER
     )
@@ -302,7 +302,7 @@ def test_a_message_whose_beginning_was_swept_is_not_accepted_without_it(
     before = dump(database._path)
 
     async def send_slowly() -> tuple[str, list[Reply]]:
-        recipients = [Path(text, split_address(text)) for text in RECIPIENTS]
+        recipients = [Recipient(Path(text, split_address(text))) for text in RECIPIENTS]
         incoming = Intake(database, hostname="mx.example").begin_message(
             Envelope(Path("", None), smtputf8=False, recipients=recipients), PEER
         )

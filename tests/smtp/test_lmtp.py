@@ -20,7 +20,7 @@ from readdress.service import Service
 from readdress.smtp.grammar import Path as SmtpPath
 from readdress.smtp.grammar import parse_mailbox
 from readdress.smtp.server import Peer
-from readdress.smtp.session import Envelope
+from readdress.smtp.session import Envelope, Recipient
 from readdress.store.sqlite import SqliteDatabase
 
 
@@ -151,7 +151,7 @@ def test_of_recipients_that_vanish_only_those_are_refused(
     # contract 6: LMTP gives one reply per recipient
     ids = addresses_in("one", "two", "three")
     paths = [SmtpPath(f"{name}@example.com", parse_mailbox(f"{name}@example.com")) for name in ids]
-    envelope = Envelope(SmtpPath("", None), smtputf8=False, recipients=paths)
+    envelope = Envelope(SmtpPath("", None), smtputf8=False, recipients=[Recipient(path) for path in paths])
 
     async def send() -> tuple[str, list[Any]]:
         incoming = Intake(database, hostname="mx.example").begin_message(envelope, Peer("192.0.2.1", "mta", "LMTP"))

@@ -78,7 +78,7 @@ class Dialogue:
     def _take_message(self) -> None:
         envelope = self._envelope
         assert envelope is not None
-        recipients = " ".join(f"<{recipient.text}>" for recipient in envelope.recipients)
+        recipients = " ".join(f"<{recipient.path.text}>" for recipient in envelope.recipients)
         self.messages.append(f'<{envelope.sender.text}> -> {recipients}: "{escape(self._content)}"')
         self.session.answer_message(self._next_answers([reply.accepted("id")] * len(envelope.recipients)))
 

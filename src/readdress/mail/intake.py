@@ -127,7 +127,7 @@ class Incoming:
         self._trouble = await _or_reply(self._database.write(stage))
 
     async def _store(self, last_part: bytes, facts: HeaderFacts) -> list[Reply]:
-        recipients = [(recipient.text, _address(recipient)) for recipient in self._envelope.recipients]
+        recipients = [(given.path.text, _address(given.path)) for given in self._envelope.recipients]
 
         def store(tx: Transaction) -> list[Reply]:
             arrivals, answers = self._route_all(tx, recipients)
@@ -182,7 +182,7 @@ class Incoming:
         if self._peer.tls and protocol != "SMTP":
             protocol += "S"  # RFC 3848
         recipients = self._envelope.recipients
-        named = f"\r\n\tfor <{recipients[0].text}>" if len(recipients) == 1 else ""
+        named = f"\r\n\tfor <{recipients[0].path.text}>" if len(recipients) == 1 else ""
         return (
             f"Received: from {self._peer.ehlo}{_literal(self._peer.address)}\r\n"
             f"\tby {self._hostname} with {protocol} id {self.id}{named};\r\n\t{rfc_5322(now_ms)}\r\n"

@@ -8,7 +8,7 @@ LMTP (RFC 2033) is the same conversation with another hello and, after the conte
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from readdress.smtp import grammar, reply
 from readdress.smtp.content import ContentReader
@@ -27,17 +27,30 @@ class Limits:
     errors_max: int = 20
 
 
-@dataclass
-class Envelope:
-    """What MAIL and RCPT said."""
-
-    sender: Path
-    smtputf8: bool
-    recipients: list[Path] = field(default_factory=list)
-
+Body: TypeAlias = Literal["7BIT", "8BITMIME", "BINARYMIME"]
 
 # How the conversation was begun; a Received field names it (RFC 3848).
 Protocol: TypeAlias = Literal["SMTP", "ESMTP", "LMTP"]
+
+
+class Recipient(NamedTuple):
+    """What RCPT said: the path, and what it asked about delivery notices (RFC 3461), as given; "" where it did not."""
+
+    path: Path
+    notify: str = ""
+    original: str = ""
+
+
+@dataclass
+class Envelope:
+    """What MAIL and RCPT said; `ret` and `envelope_id` are RFC 3461's, as given."""
+
+    sender: Path
+    smtputf8: bool
+    body: Body = "7BIT"
+    ret: str = ""
+    envelope_id: str = ""
+    recipients: list[Recipient] = field(default_factory=list)
 
 
 class State(Enum):
@@ -126,7 +139,7 @@ class Session:
         self._replies: list[bytes] = []
         self._errors = 0
         self._reader: ContentReader | None = None
-        self._recipient: Path | None = None
+        self._recipient: Recipient | None = None
         self._envelope: Envelope | None = None
         self._ended: MessageEnded | None = None
         self.state = State.START
@@ -312,7 +325,9 @@ class Session:
         if refusal or parameters is None:
             self._say(refusal or reply.SYNTAX_ERROR)
             return
-        self._envelope = Envelope(sender, smtputf8="SMTPUTF8" in parameters)
+        self._envelope = Envelope(
+            sender, smtputf8="SMTPUTF8" in parameters, body="8BITMIME" if _is_8bit(parameters) else "7BIT"
+        )
         self.state = State.SENDER
         self._say(reply.SENDER_OK)
 
@@ -348,7 +363,7 @@ class Session:
         elif recipient.needs_smtputf8 and not self._envelope.smtputf8:
             self._say(reply.RECIPIENT_NEEDS_SMTPUTF8)
         else:
-            self._recipient = recipient
+            self._recipient = Recipient(recipient)
             self.state = State.DECISION
             return RecipientGiven(recipient)
         return None
@@ -401,6 +416,10 @@ class Session:
             self._errors += 1
             if self._errors > self._limits.errors_max:
                 self.close(reply.TOO_MANY_ERRORS)
+
+
+def _is_8bit(parameters: dict[str, str]) -> bool:
+    return parameters.get("BODY", "").upper() == "8BITMIME"
 
 
 def collapse(answers: list[Reply]) -> Reply:
