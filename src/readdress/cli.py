@@ -16,7 +16,7 @@ from readdress.config import Config, ConfigError, load_config
 F = TypeVar("F", bound=Callable[..., Any])
 
 # Options that are settings; the others are the command's own.
-_SETTINGS = frozenset({"data", "database", "http", "smtp", "lmtp", "smtp_tls", "dev"})
+_SETTINGS = frozenset({"data", "database", "http", "smtp", "lmtp", "smtp_tls", "socketmap", "dev"})
 
 
 def main() -> None:
@@ -52,6 +52,7 @@ def _with_config(command: F) -> F:
 @click.option("--smtp", metavar="HOST:PORT", help="Where SMTP listens (default: 127.0.0.1:2525).")
 @click.option("--lmtp", metavar="HOST:PORT|unix:PATH", help="Where LMTP listens (default: nowhere).")
 @click.option("--smtp-tls", metavar="HOST:PORT", help="Where SMTP with implicit TLS listens (default: nowhere).")
+@click.option("--socketmap", metavar="HOST:PORT|unix:PATH", help="Where Postfix asks for maps (default: nowhere).")
 @_with_config
 def serve(config: Config) -> None:
     """Start the service; port 0 takes a free one."""
@@ -76,7 +77,9 @@ def serve(config: Config) -> None:
     try:
         _run(service.run(say))
     except OSError as error:
-        raise click.ClickException(f"cannot listen: {error}. Choose another --http, --smtp or --lmtp.") from None
+        raise click.ClickException(
+            f"cannot listen: {error}. Choose another --http, --smtp, --lmtp or --socketmap."
+        ) from None
 
 
 def _run(main: Any) -> None:
@@ -100,6 +103,7 @@ def _greeting(config: Config, ready: Any) -> str:
         f"  SMTP  {ready.smtp}",
         *([f"  LMTP  {ready.lmtp}"] if ready.lmtp else []),
         *([f"  SMTPS {ready.smtp_tls}"] if ready.smtp_tls else []),
+        *([f"  Maps  {ready.socketmap}"] if ready.socketmap else []),
         f"  Data  {config.database_url}",
     ]
     if config.dev:

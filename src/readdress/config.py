@@ -29,6 +29,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     smtp: str = "127.0.0.1:2525"
     lmtp: str = ""
     smtp_tls: str = ""
+    socketmap: str = ""
     tls_certificate: str = ""
     tls_key: str = ""
     dev: bool = False

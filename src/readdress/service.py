@@ -29,6 +29,7 @@ from readdress.gateway.app import Gateway, Settings
 from readdress.gateway.protocol import HttpProtocol
 from readdress.inbox import messages
 from readdress.mail.intake import Intake
+from readdress.mail.socketmap import SocketmapServer
 from readdress.smtp.server import SmtpServer, Timeouts
 from readdress.smtp.session import Limits
 from readdress.smtp.tls import Certificate, CertificateError
@@ -61,6 +62,7 @@ class Ready(NamedTuple):
     smtp: str
     lmtp: str
     smtp_tls: str
+    socketmap: str
     new_key: NewKey | None
 
 
@@ -74,8 +76,9 @@ class Service:
         if config.dev:
             _require_loopback("http", config.http)
             _require_loopback("smtp", config.smtp)
-            if config.lmtp and not config.lmtp.startswith(UNIX_PREFIX):
-                _require_loopback("lmtp", config.lmtp)
+            for setting, text in (("lmtp", config.lmtp), ("socketmap", config.socketmap)):
+                if text and not text.startswith(UNIX_PREFIX):
+                    _require_loopback(setting, text)
             if config.smtp_tls:
                 _require_loopback("smtp_tls", config.smtp_tls)
         _require_no_mail_port(config.lmtp)
@@ -89,6 +92,7 @@ class Service:
         self._smtp = self._mail_server(certificate=certificate)
         self._lmtp = self._mail_server(certificate=certificate, lmtp=True) if config.lmtp else None
         self._smtp_tls = self._mail_server(certificate=certificate, implicit_tls=True) if config.smtp_tls else None
+        self._socketmap = self._socketmap_server() if config.socketmap else None
         http_protocol = HttpProtocol.with_limits(
             connections_max=config.http_connections_max, request_s=config.request_timeout_ms / 1000
         )
@@ -121,6 +125,14 @@ class Service:
             connections_max=config.connections_max,
         )
 
+    def _socketmap_server(self) -> SocketmapServer:
+        return SocketmapServer(
+            self.database,
+            connections_max=self.config.connections_max,
+            request_s=self.config.command_timeout_ms / 1000,
+            drain_s=self.config.drain_ms / 1000,
+        )
+
     async def run(self, on_ready: Callable[[Ready], None], stop: asyncio.Event | None = None) -> None:
         """Listen until SIGTERM, SIGINT or `stop`."""
         stop = stop or asyncio.Event()
@@ -135,7 +147,7 @@ class Service:
         finally:
             self._is_ready = False
             maintenance.cancel()
-            doors = (self._http, self._smtp, self._lmtp, self._smtp_tls)
+            doors = (self._http, self._smtp, self._lmtp, self._smtp_tls, self._socketmap)
             await asyncio.gather(*(door.stop() for door in doors if door))
             self.database.close()
 
@@ -145,18 +157,14 @@ class Service:
         smtp_host, smtp_port = split_host_port("smtp", self.config.smtp)
         http = _join(http_host, await self._http.start(http_host, http_port))
         smtp = _join(smtp_host, await self._smtp.start(smtp_host, smtp_port))
-        lmtp = self.config.lmtp
-        if self._lmtp and lmtp.startswith(UNIX_PREFIX):
-            await self._lmtp.start_unix(lmtp.removeprefix(UNIX_PREFIX))
-        elif self._lmtp:
-            host, port = split_host_port("lmtp", lmtp)
-            lmtp = _join(host, await self._lmtp.start(host, port))
+        lmtp = await _start("lmtp", self._lmtp, self.config.lmtp)
+        socketmap = await _start("socketmap", self._socketmap, self.config.socketmap)
         smtp_tls = ""
         if self._smtp_tls:
             host, port = split_host_port("smtp_tls", self.config.smtp_tls)
             smtp_tls = _join(host, await self._smtp_tls.start(host, port))
         self._is_ready = True
-        return Ready(http=http, smtp=smtp, lmtp=lmtp, smtp_tls=smtp_tls, new_key=self._new_key)
+        return Ready(http=http, smtp=smtp, lmtp=lmtp, smtp_tls=smtp_tls, socketmap=socketmap, new_key=self._new_key)
 
     def _gateway(self) -> Gateway:
         config = self.config
@@ -313,6 +321,17 @@ def _require_no_mail_port(lmtp: str) -> None:
     """RFC 2033 §5: a server on port 25 that speaks LMTP would be taken for one of SMTP."""
     if lmtp and not lmtp.startswith(UNIX_PREFIX) and split_host_port("lmtp", lmtp)[1] == 25:
         raise ConfigError("LMTP is never spoken on port 25: give lmtp another port, or unix:PATH")
+
+
+async def _start(setting: str, door: SmtpServer | SocketmapServer | None, text: str) -> str:
+    """Listen on host:port, or on the socket of `unix:` and a path; gives where."""
+    if door is None:
+        return ""
+    if text.startswith(UNIX_PREFIX):
+        await door.start_unix(text.removeprefix(UNIX_PREFIX))
+        return text
+    host, port = split_host_port(setting, text)
+    return _join(host, await door.start(host, port))
 
 
 def _join(host: str, port: int) -> str:

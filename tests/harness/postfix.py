@@ -2,10 +2,15 @@
 
 import os
 import pwd
+import re
 import shutil
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
+
+DELIVERY_SECONDS_MAX = 20
+DOCUMENT = Path(__file__).parents[2] / "docs" / "postfix.md"
 
 # Postfix' own services, one line each: name, type, private, unprivileged, chroot, wakeup, maxproc, command.
 MASTER = """\
@@ -63,6 +68,23 @@ virtual_uid_maps = static:{uid}
 virtual_gid_maps = static:{gid}
 virtual_mailbox_limit = 0
 """
+
+
+def documented_settings(word: str) -> str:
+    """The lines of main.cf in docs/postfix.md that have the word in them."""
+    snippets = re.findall(r"```ini\n(.*?)```", DOCUMENT.read_text("utf-8"), re.DOTALL)
+    (found,) = (snippet for snippet in snippets if word in snippet)
+    return str(found)
+
+
+def wait_for(found: Callable[[], object]) -> object:
+    """What a delivery gives in the end."""
+    deadline = time.monotonic() + DELIVERY_SECONDS_MAX
+    while time.monotonic() < deadline:
+        if value := found():
+            return value
+        time.sleep(0.05)
+    raise AssertionError("nothing was delivered in time")
 
 
 class Postfix:

@@ -48,6 +48,10 @@ class ServiceProcess:
         return self._find(r"SMTPS\s+(\S+)")
 
     @property
+    def socketmap(self) -> str:
+        return self._find(r"Maps\s+(\S+)")
+
+    @property
     def http_address(self) -> tuple[str, int]:
         return split_address(self.http)
 

@@ -1,23 +1,18 @@
-"""A real Postfix in front, configured as docs/postfix.md says, hands mail to our LMTP door."""
+"""A real Postfix in front, configured as docs/postfix.md (a) says, hands mail to our LMTP door."""
 
 import os
-import re
 import shutil
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from harness.http_client import HttpClient
-from harness.postfix import Postfix
+from harness.postfix import Postfix, documented_settings, wait_for
 from harness.process import DEV_INSTANCE, ServiceProcess, free_port
 from harness.programs import require, require_program
 from harness.smtp_client import SmtpClient
-
-ROOT = Path(__file__).parents[2]
-DELIVERY_SECONDS_MAX = 20
 
 
 @pytest.fixture(scope="module")
@@ -34,20 +29,11 @@ def postfix(service: ServiceProcess) -> Iterator[Postfix]:
         require("Postfix wants to be started by root")
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o755)  # Postfix' own users have to come through
-    (documented,) = re.findall(r"```ini\n(.*?)```", (ROOT / "docs" / "postfix.md").read_text(), re.DOTALL)
-    server = Postfix(folder / "postfix", free_port(), documented.replace("127.0.0.1:2424", service.lmtp))
+    settings = documented_settings("reject_unverified_recipient").replace("127.0.0.1:2424", service.lmtp)
+    server = Postfix(folder / "postfix", free_port(), settings)
     yield server
     server.stop()
     shutil.rmtree(folder)
-
-
-def wait_for(found: Callable[[], object]) -> object:
-    deadline = time.monotonic() + DELIVERY_SECONDS_MAX
-    while time.monotonic() < deadline:
-        if value := found():
-            return value
-        time.sleep(0.05)
-    raise AssertionError("nothing was delivered in time")
 
 
 def test_mail_comes_through_postfix_and_follows_the_alias(service: ServiceProcess, postfix: Postfix) -> None:
