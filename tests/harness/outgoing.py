@@ -46,4 +46,5 @@ def giving(pieces: Sequence[bytes]) -> Callable[[], AsyncIterator[bytes]]:
 
 def local(port: int, **members: Any) -> Target:
     """A target on loopback, in clear unless told otherwise."""
-    return Target(**{"host": "127.0.0.1", "port": port, "tls": "none"} | members)
+    settings: dict[str, Any] = {"host": "127.0.0.1", "port": port, "tls": "none"}
+    return Target(**settings | members)

@@ -9,7 +9,7 @@ import pytest
 from harness.outgoing import CONTENT, HOSTNAME, TIMEOUTS, local, outgoing, recipient
 from harness.scripted_host import GREETING, Hear, HearChunk, HearContent, Heard, ScriptedHost, Step, ehlo, scripted_host
 from readdress.smtp.client import send
-from readdress.smtp.outgoing import OutgoingMail, Outcome, SendResult
+from readdress.smtp.outgoing import Outcome, OutgoingMail, SendResult
 
 BYE: list[Step] = [Hear("QUIT"), "221 bye"]
 MEBIBYTE = 1024 * 1024
@@ -348,7 +348,9 @@ def test_lmtp_replies_to_the_last_chunk_for_each_recipient() -> None:
 
 def test_binary_content_goes_as_it_is() -> None:
     content = b"\0\n\r.\r\n.\r\n\xff"
-    result, (heard,) = run(outgoing(content=content, body="BINARYMIME"), chunks("250 2.0.0 ok", keywords=["BINARYMIME"]))
+    result, (heard,) = run(
+        outgoing(content=content, body="BINARYMIME"), chunks("250 2.0.0 ok", keywords=["BINARYMIME"])
+    )
     assert summary(result) == [("delivered", "2.0.0", "content")]
     assert heard.contents == [content]
     assert heard.lines[1].endswith(" BODY=BINARYMIME")

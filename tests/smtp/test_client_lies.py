@@ -10,9 +10,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness.outgoing import CONTENT, HOSTNAME, TIMEOUTS, local, outgoing
-from harness.scripted_host import GREETING, Hear, HearChunk, HearContent, Heard, ScriptedHost, Silence, Step, ehlo, scripted_host
+from harness.scripted_host import (
+    GREETING,
+    Hear,
+    HearChunk,
+    HearContent,
+    Heard,
+    ScriptedHost,
+    Silence,
+    Step,
+    ehlo,
+    scripted_host,
+)
 from readdress.smtp.client import send
-from readdress.smtp.outgoing import ClientTimeouts, OutgoingMail, Outcome, SendResult
+from readdress.smtp.outgoing import ClientTimeouts, Outcome, OutgoingMail, SendResult
 
 # Where the host's silence is what is tested.
 SHORT = ClientTimeouts(
@@ -208,7 +219,9 @@ def test_a_mail_has_one_deadline_whatever_drips() -> None:
 def test_cancelling_closes_the_connection() -> None:
     async def converse() -> Heard:
         async with scripted_host([*READY, Silence()]) as host:
-            sending = asyncio.create_task(send(local(host.port), given_by(_hanging), timeouts=TIMEOUTS, hostname=HOSTNAME))
+            sending = asyncio.create_task(
+                send(local(host.port), given_by(_hanging), timeouts=TIMEOUTS, hostname=HOSTNAME)
+            )
             async with asyncio.timeout(10):
                 while not (host.heard and "DATA" in host.heard[0].lines):
                     await asyncio.sleep(0.01)
@@ -274,9 +287,7 @@ async def babble(answers: list[bytes], act: Callable[[int], Awaitable[Any]]) -> 
     begins_well=st.integers(0, 3),
     lmtp=st.booleans(),
 )
-def test_whatever_a_host_says_every_recipient_has_a_result(
-    answers: list[bytes], begins_well: int, lmtp: bool
-) -> None:
+def test_whatever_a_host_says_every_recipient_has_a_result(answers: list[bytes], begins_well: int, lmtp: bool) -> None:
     good = [b"220 a\r\n", b"250-a\r\n250 PIPELINING\r\n", b"250 a\r\n250 b\r\n550 c\r\n354 d\r\n"][:begins_well]
     timeouts = ClientTimeouts(
         connect_s=1, greeting_s=0.02, command_s=0.02, data_init_s=0.02, block_s=0.02, final_s=0.02, quit_s=0.02

@@ -31,10 +31,8 @@ from readdress.smtp.conversation import Conversation, authenticate, client_conte
 from readdress.smtp.outgoing import ClientTimeouts, Failure, SendResult, Target, TlsPolicy
 
 BYE: list[Step] = [Hear("QUIT"), "221 bye"]
-TAKING: list[Step] = [
-    *[Hear("MAIL"), "250 ok", Hear("RCPT"), "250 ok", Hear("DATA"), "354 go", HearContent(), "250 2.0.0 ok"],
-    *BYE,
-]
+ENVELOPE: list[Step] = [Hear("MAIL"), "250 ok", Hear("RCPT"), "250 ok"]
+TAKING: list[Step] = [*ENVELOPE, Hear("DATA"), "354 go", HearContent(), "250 2.0.0 ok", *BYE]
 ASK_TLS: list[Step] = [GREETING, *ehlo("STARTTLS", "SIZE 1"), Hear("STARTTLS")]
 DELIVERED = ("delivered", "2.0.0", "content")
 
@@ -83,9 +81,7 @@ def test_implicit_tls_begins_with_the_handshake(files: tuple[Path, Path], contex
     assert result.tls == "TLSv1.3"
 
 
-@pytest.mark.parametrize(
-    "members", [{}, {"host": "other.example"}], ids=["unknown authority", "another name"]
-)
+@pytest.mark.parametrize("members", [{}, {"host": "other.example"}], ids=["unknown authority", "another name"])
 @pytest.mark.parametrize("policy", ["require", "implicit"])
 def test_a_certificate_that_is_not_trusted_keeps_the_mail_here(
     files: tuple[Path, Path], context: ssl.SSLContext, policy: str, members: dict[str, str]
@@ -106,9 +102,7 @@ def test_without_verification_any_certificate_will_do(context: ssl.SSLContext) -
 
 def test_opportunistic_tls_asks_for_no_name(context: ssl.SSLContext) -> None:
     # RFC 7435 §3
-    outcome, result, _ = run(
-        [*ASK_TLS, "220 go", StartTls(context), *ehlo(), *TAKING], tls="may", host="other.example"
-    )
+    outcome, result, _ = run([*ASK_TLS, "220 go", StartTls(context), *ehlo(), *TAKING], tls="may", host="other.example")
     assert (outcome, result.tls) == (DELIVERED, "TLSv1.3")
 
 
