@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from readdress.smtp.grammar import Path, parse_mailbox
-from readdress.smtp.outgoing import ClientTimeouts, OutgoingMail, Target
+from readdress.smtp.outgoing import ClientTimeouts, OutgoingMail, SendResult, Target
 from readdress.smtp.session import Recipient
 
 CONTENT = b"Subject: t\r\n\r\nhello\r\n"
@@ -48,3 +48,8 @@ def local(port: int, **members: Any) -> Target:
     """A target on loopback, in clear unless told otherwise."""
     settings: dict[str, Any] = {"host": "127.0.0.1", "port": port, "tls": "none"}
     return Target(**settings | members)
+
+
+def summary(result: SendResult) -> list[tuple[str, str, str]]:
+    """Outcome, status and stage of each recipient."""
+    return [(one.outcome.value, one.enhanced, one.stage) for one in result.recipients]

@@ -5,7 +5,11 @@ import contextlib
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
+
+from harness.outgoing import HOSTNAME, TIMEOUTS, local
+from readdress.smtp.client import send
+from readdress.smtp.outgoing import ClientTimeouts, OutgoingMail, SendResult
 
 WAIT_S_MAX = 10
 
@@ -46,6 +50,8 @@ Step: TypeAlias = bytes | str | Hear | HearContent | HearChunk | HearBytes | Sta
 """Bytes are said as they are, text with a line end; the connection is closed after the last step."""
 
 GREETING = "220 host.example ESMTP"
+BYE: Sequence[Step] = (Hear("QUIT"), "221 bye")
+ENVELOPE: Sequence[Step] = (Hear("MAIL"), "250 ok", Hear("RCPT"), "250 ok")
 
 
 def ehlo(*keywords: str, verb: str = "EHLO") -> list[Step]:
@@ -139,3 +145,16 @@ async def scripted_host(*scripts: Sequence[Step]) -> AsyncIterator[ScriptedHost]
             await asyncio.wait(host.tasks, timeout=WAIT_S_MAX)
         for task in host.tasks:
             task.cancel()
+
+
+def send_to(
+    mail: OutgoingMail, *scripts: Sequence[Step], timeouts: ClientTimeouts = TIMEOUTS, **target: Any
+) -> tuple[SendResult, list[Heard]]:
+    """Send the mail to a host that has a script for each connection: the result, and what the host heard over each."""
+
+    async def converse() -> tuple[SendResult, list[Heard]]:
+        async with scripted_host(*scripts) as host:
+            result = await send(local(host.port, **target), mail, timeouts=timeouts, hostname=HOSTNAME)
+        return result, host.heard
+
+    return asyncio.run(converse())

@@ -10,9 +10,9 @@ import pytest
 from harness.dns import Mode, NameServer, Zone, name_server
 from readdress.mail.mx import HOSTS_MAX, MxHost, NoHosts, OwnHost, find_hosts
 from readdress.mail.resolver import Resolver
-from readdress.smtp.outgoing import Outcome
+from readdress.smtp.outgoing import Outcome, Target
 
-TIMEOUT_S = 0.5
+TIMEOUT_S = 1.0
 A1, A2, A3 = "198.41.0.4", "199.9.14.201", "192.33.4.12"  # public, and never connected to
 AAAA1 = "2001:503:ba3e::2:30"
 
@@ -173,6 +173,20 @@ def test_hosts_and_addresses_have_a_limit() -> None:
 def test_a_host_that_is_named_twice_counts_once_at_its_best_preference() -> None:
     zone: Zone = {"x.example": {"MX": ["10 first.example.", "5 FIRST.example."]}, "first.example": {"A": [A1]}}
     assert find("x.example", zone)[0] == [MxHost("first.example", 5, (A1,))]
+
+
+def test_an_exchange_that_is_no_host_name_is_passed_over() -> None:
+    odd = ["-a.example", "a-.example", "a\\032b.example", "\\255.example", "\\000.example", "a/b.example", "*.example"]
+    zone: Zone = {
+        "x.example": {"MX": [f"{number} {name}." for number, name in enumerate(odd)] + ["90 _ok.example."]},
+        "_ok.example": {"A": [A1]},
+        **{name: {"A": [A2]} for name in odd},
+    }
+    hosts, _ = find("x.example", zone)
+    assert names(hosts) == ["_ok.example"]
+    assert Target(host=hosts[0].name, addresses=hosts[0].addresses)
+    only_odd: Zone = {"x.example": {"MX": ["1 -a.example."]}, "-a.example": {"A": [A1]}}
+    assert refusal("x.example", only_odd) == (Outcome.PERMANENT, "5.4.4")
 
 
 # Ourselves among the hosts.

@@ -5,6 +5,7 @@ import base64
 import ssl
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +14,25 @@ import pytest
 from harness.certificates import write_certificate
 from harness.outgoing import CONTENT, HOSTNAME, TIMEOUTS, local, outgoing
 from harness.scripted_host import (
+    BYE,
+    ENVELOPE,
     GREETING,
     Hear,
     HearBytes,
     HearContent,
     Heard,
-    ScriptedHost,
     Silence,
     StartTls,
     Step,
     ehlo,
     scripted_host,
+    send_to,
 )
 from readdress.smtp.channel import Channel
 from readdress.smtp.client import send
 from readdress.smtp.conversation import Conversation, authenticate, client_context
-from readdress.smtp.outgoing import ClientTimeouts, Failure, SendResult, Target, TlsPolicy
+from readdress.smtp.outgoing import Failure, SendResult, Target, TlsPolicy
 
-BYE: list[Step] = [Hear("QUIT"), "221 bye"]
-ENVELOPE: list[Step] = [Hear("MAIL"), "250 ok", Hear("RCPT"), "250 ok"]
 TAKING: list[Step] = [*ENVELOPE, Hear("DATA"), "354 go", HearContent(), "250 2.0.0 ok", *BYE]
 ASK_TLS: list[Step] = [GREETING, *ehlo("STARTTLS", "SIZE 1"), Hear("STARTTLS")]
 DELIVERED = ("delivered", "2.0.0", "content")
@@ -50,14 +51,10 @@ def context(files: tuple[Path, Path]) -> ssl.SSLContext:
 
 
 def run(*scripts: Sequence[Step], **members: Any) -> tuple[tuple[str, str, str], SendResult, list[Heard]]:
-    async def converse() -> tuple[SendResult, ScriptedHost]:
-        async with scripted_host(*scripts) as host:
-            target = local(host.port, **{"host": "localhost", "addresses": ("127.0.0.1",)} | members)
-            return await send(target, outgoing(), timeouts=TIMEOUTS, hostname=HOSTNAME), host
-
-    result, host = asyncio.run(converse())
+    target = {"host": "localhost", "addresses": ("127.0.0.1",)} | members
+    result, heard = send_to(outgoing(), *scripts, **target)
     (one,) = result.recipients
-    return (one.outcome.value, one.enhanced, one.stage), result, host.heard
+    return (one.outcome.value, one.enhanced, one.stage), result, heard
 
 
 def test_starttls_is_verified_and_the_offer_before_it_forgotten(
@@ -150,7 +147,7 @@ def test_a_handshake_that_hangs_has_an_end() -> None:
     async def converse() -> SendResult:
         async with scripted_host([Silence()]) as host:
             target = local(host.port, tls="implicit", verify=False)
-            return await send(target, outgoing(), timeouts=ClientTimeouts(command_s=0.2), hostname=HOSTNAME)
+            return await send(target, outgoing(), timeouts=replace(TIMEOUTS, command_s=0.2), hostname=HOSTNAME)
 
     (one,) = asyncio.run(converse()).recipients
     assert (one.enhanced, one.stage) == ("4.7.5", "tls")

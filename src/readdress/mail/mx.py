@@ -20,7 +20,8 @@ from readdress.smtp.outgoing import ADDRESSES_MAX, Outcome
 HOSTS_MAX = 10
 BUDGET_S = 30.0
 
-_DOMAIN = re.compile(r"(?=.{1,253}\Z)[a-z0-9_\-]{1,63}(?:\.[a-z0-9_\-]{1,63})*", re.ASCII)
+_LABEL = r"[a-z0-9_](?:[a-z0-9_\-]{0,61}[a-z0-9_])?"
+_DOMAIN = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*")
 _LITERAL = re.compile(r"\[(?:IPv6:(?P<six>[0-9A-Fa-f:.]{2,45})|(?P<four>[0-9.]{7,15}))\]", re.IGNORECASE)
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 

@@ -8,7 +8,7 @@ import asyncio
 
 from readdress.smtp import grammar
 from readdress.smtp.conversation import Conversation
-from readdress.smtp.mail_transaction import Delivery
+from readdress.smtp.mail_transaction import Transfer
 from readdress.smtp.outgoing import ClientTimeouts, Failure, OutgoingMail, RecipientResult, SendResult, Target
 
 
@@ -17,9 +17,9 @@ async def send(target: Target, mail: OutgoingMail, *, timeouts: ClientTimeouts, 
     if not grammar.is_ehlo_name(hostname):
         raise ValueError(f"{hostname!r} is neither a domain nor an address literal")
     conversation = Conversation(target, timeouts=timeouts, hostname=hostname)
-    delivery = Delivery(conversation, mail)
+    transfer = Transfer(conversation, mail)
     try:
-        failure = await _converse(conversation, delivery)
+        failure = await _converse(conversation, transfer)
         stage = conversation.stage
         await conversation.quit()
     finally:
@@ -27,7 +27,7 @@ async def send(target: Target, mail: OutgoingMail, *, timeouts: ClientTimeouts, 
     rest = RecipientResult(failure.outcome, failure.reply, failure.enhanced, stage, is_remote=failure.is_remote)
     channel = conversation.channel
     return SendResult(
-        recipients=tuple(result or rest for result in delivery.results),
+        recipients=tuple(result or rest for result in transfer.results),
         host=target.host,
         address=channel.address if channel else "",
         tls=channel.tls if channel else None,
@@ -35,13 +35,13 @@ async def send(target: Target, mail: OutgoingMail, *, timeouts: ClientTimeouts, 
     )
 
 
-async def _converse(conversation: Conversation, delivery: Delivery) -> Failure:
+async def _converse(conversation: Conversation, transfer: Transfer) -> Failure:
     """What holds for the recipients that have no result of their own."""
     timeouts = conversation.timeouts
     try:
         async with asyncio.timeout(timeouts.total_s):
             await conversation.open()
-            await delivery.run()
+            await transfer.run()
     except Failure as failure:
         return failure
     except TimeoutError:

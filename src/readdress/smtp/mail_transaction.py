@@ -19,7 +19,7 @@ CHUNK_BYTES_MAX = 262_144
 _DATA: Final = b"DATA\r\n"
 
 
-class Delivery:
+class Transfer:
     """One mail over one conversation: in one mail transaction, or in several where the host limits recipients."""
 
     def __init__(self, conversation: Conversation, mail: OutgoingMail) -> None:
