@@ -91,7 +91,9 @@ def test_smtplib_finds_the_extensions_and_delivers(service: ServiceProcess) -> N
         client.ehlo()
         assert client.esmtp_features["size"] == str(40 * MEBIBYTE)
         assert {"8bitmime", "smtputf8", "pipelining", "enhancedstatuscodes"} <= client.esmtp_features.keys()
-        assert not {"starttls", "auth", "chunking"} & client.esmtp_features.keys()
+        assert {"chunking", "binarymime", "dsn"} <= client.esmtp_features.keys()
+        assert client.esmtp_features["limits"] == "RCPTMAX=100"
+        assert not {"starttls", "auth"} & client.esmtp_features.keys()
         assert client.noop()[0] == 250
         assert client.verify(text)[0] == 252
         assert client.help()

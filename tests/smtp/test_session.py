@@ -1,9 +1,10 @@
 """The session as transcripts, as a table of states and verbs, and against arbitrary bytes; no socket anywhere.
 
-A transcript has `C:` lines (`C=` for bytes as written, without CRLF, with backslash escapes), `S:` lines that begin the
-replies, `B:` lines with what the backend answers next, one reply or one for each recipient between ` / ` (without
-one: success), and `M:` lines with the messages that the backend got. `limits:`, `feed: turns` and `door: lmtp` come
-first.
+A transcript has `C:` lines (`C=` for bytes as written, without CRLF, with backslash escapes; `BDAT:` and `LAST:` for a
+chunk of such bytes behind its command), `S:` lines that begin the replies, where `(extensions)` stands for the whole
+reply to EHLO or LHLO, `B:` lines with what the backend answers next, one reply or one for each recipient between ` / `
+(without one: success), and `M:` lines with the messages that the backend got. `limits:`, `feed: turns` and `door: lmtp`
+come first.
 """
 
 import random
@@ -18,23 +19,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from readdress.smtp import reply
-from readdress.smtp.reply import Reply
-from readdress.smtp.session import (
+from readdress.smtp.events import (
     Closed,
     ContentReceived,
-    Envelope,
-    Limits,
+    MessageAbandoned,
     MessageEnded,
     MessageStarted,
     NeedData,
     RecipientGiven,
-    Session,
-    State,
-    collapse,
 )
+from readdress.smtp.reply import Reply
+from readdress.smtp.session import Envelope, Limits, Session, State, collapse
 
 TRANSCRIPTS = sorted((Path(__file__).parent / "transcripts").glob("*.txt"))
 HOSTNAME = "mx.example.com"
+KEYWORDS = ("PIPELINING", "SIZE", "8BITMIME", "BINARYMIME", "CHUNKING", "SMTPUTF8", "DSN", "ENHANCEDSTATUSCODES")
+EXTENSIONS = [f"250-{HOSTNAME}", *(f"250-{keyword}" for keyword in (*KEYWORDS, "LIMITS")), "250 HELP"]
 WITHOUT_ENHANCED_CODE = ("220", "250-", f"250 {HOSTNAME}", "250 HELP", "354")  # RFC 2034 §4
 
 
@@ -66,20 +66,30 @@ class Dialogue:
                 case RecipientGiven():
                     self.session.answer_recipient(self._next_answers([reply.RECIPIENT_OK])[0])
                 case MessageStarted(envelope):
+                    assert self._envelope is None, "the message before has not ended"
                     self._envelope, self._content = envelope, b""
                 case ContentReceived(content):
                     assert content
+                    assert self._envelope
                     self._content += content
                 case MessageEnded(refusal):
                     if refusal is None:
                         self._take_message()
+                    self._envelope = None
+                case MessageAbandoned():
+                    assert self._envelope
+                    self._envelope = None
+                    self.messages.append("(abandoned)")
         raise AssertionError("next_event does not end")
 
     def _take_message(self) -> None:
         envelope = self._envelope
         assert envelope is not None
-        recipients = " ".join(f"<{recipient.path.text}>" for recipient in envelope.recipients)
-        self.messages.append(f'<{envelope.sender.text}> -> {recipients}: "{escape(self._content)}"')
+        body = "" if envelope.body == "7BIT" else envelope.body
+        said = [f"<{envelope.sender.text}>", *named(BODY=body, RET=envelope.ret, ENVID=envelope.envelope_id), "->"]
+        for recipient in envelope.recipients:
+            said += [f"<{recipient.path.text}>", *named(NOTIFY=recipient.notify, ORCPT=recipient.original)]
+        self.messages.append(f'{" ".join(said)}: "{escape(self._content)}"')
         self.session.answer_message(self._next_answers([reply.accepted("id")] * len(envelope.recipients)))
 
     def _next_answers(self, default: list[Reply]) -> list[Reply]:
@@ -107,6 +117,10 @@ class Transcript:
         return Dialogue(self.limits, self.answers, lmtp=self.is_lmtp)
 
 
+def named(**values: str) -> list[str]:
+    return [f"{name}={value}" for name, value in values.items() if value]
+
+
 def escape(content: bytes) -> str:
     return content.decode("latin-1").encode("unicode_escape").decode()
 
@@ -120,6 +134,15 @@ def unescape(text: str) -> bytes:
 def parse_reply(text: str) -> Reply:
     code, enhanced, words = text.split(" ", 2)
     return Reply(int(code), enhanced, words)
+
+
+def sent(kind: str, text: str) -> bytes:
+    if kind == "C:":
+        return text.encode() + b"\r\n"
+    octets = unescape(text)
+    if kind == "C=":
+        return octets
+    return b"BDAT %d%s\r\n" % (len(octets), b" LAST" if kind == "LAST:" else b"") + octets
 
 
 def read_transcript(path: Path) -> Transcript:
@@ -142,11 +165,11 @@ def read_transcript(path: Path) -> Transcript:
             case "M:":
                 transcript.messages.append(text)
             case "S:":
-                transcript.turns[-1].expected.append(text)
-            case "C:" | "C=":
+                transcript.turns[-1].expected += EXTENSIONS if text == "(extensions)" else [text]
+            case "C:" | "C=" | "BDAT:" | "LAST:":
                 if transcript.turns[-1].expected:
                     transcript.turns.append(Turn())
-                transcript.turns[-1].sent += unescape(text) if kind == "C=" else text.encode() + b"\r\n"
+                transcript.turns[-1].sent += sent(kind, text)
             case _:
                 raise AssertionError(f"{path.name}: {line}")
     return transcript
@@ -235,6 +258,18 @@ def test_a_transcript_is_the_same_however_it_is_cut(path: Path, manner: str) -> 
         assert dialogue.messages == transcript.messages
 
 
+@pytest.mark.parametrize("path", [path for path in TRANSCRIPTS if "bdat" in path.stem], ids=lambda path: path.stem)
+def test_chunks_may_be_cut_in_two_at_every_byte(path: Path) -> None:
+    transcript = read_transcript(path)
+    expected = [line for turn in transcript.turns for line in turn.expected]
+    bundles = bundle(transcript.turns)
+    for at in range(max(map(len, bundles))):
+        dialogue = transcript.dialogue()
+        heard = [line for data in bundles for line in hear(dialogue, [data[:at], data[at:]])]
+        check_expected(heard, expected)
+        assert dialogue.messages == transcript.messages
+
+
 START, READY, SENDER, RECIPIENTS, CONTENT, CLOSED = (
     State.START,
     State.READY,
@@ -243,6 +278,7 @@ START, READY, SENDER, RECIPIENTS, CONTENT, CLOSED = (
     State.CONTENT,
     State.CLOSED,
 )
+CHUNK, BETWEEN = State.CHUNK, State.BETWEEN_CHUNKS
 WAY_TO: dict[State, list[bytes]] = {
     START: [],
     READY: [b"EHLO client.example\r\n"],
@@ -250,25 +286,27 @@ WAY_TO: dict[State, list[bytes]] = {
     RECIPIENTS: [b"EHLO client.example\r\n", b"MAIL FROM:<a@example.com>\r\nRCPT TO:<b@example.com>\r\n"],
 }
 WAY_TO[CONTENT] = [*WAY_TO[RECIPIENTS], b"DATA\r\n"]
+WAY_TO[CHUNK] = [*WAY_TO[RECIPIENTS], b"BDAT 1000\r\n"]
+WAY_TO[BETWEEN] = [*WAY_TO[RECIPIENTS], b"BDAT 3\r\nx\r\n"]
 WAY_TO[CLOSED] = [*WAY_TO[READY], b"QUIT\r\n"]
 
 # RFC 5321 §4.1.4 and §4.3.2: what is said, and the state after it; None stays.
-SAME: dict[State, State | None] = dict.fromkeys((START, READY, SENDER, RECIPIENTS))
+SAME: dict[State, State | None] = dict.fromkeys((START, READY, SENDER, RECIPIENTS, BETWEEN))
 TO_READY: dict[State, State | None] = dict.fromkeys(SAME, READY)
 TO_CLOSED: dict[State, State | None] = dict.fromkeys(SAME, CLOSED)
 VERBS: dict[str, tuple[str | dict[State, str], dict[State, State | None]]] = {
     "EHLO client.example": ("250", TO_READY),
     "HELO client.example": ("250", TO_READY),
     "MAIL FROM:<c@example.com>": (
-        {START: "503 5.5.1", READY: "250 2.1.0", SENDER: "503 5.5.1", RECIPIENTS: "503 5.5.1"},
+        {START: "503 5.5.1", READY: "250 2.1.0", SENDER: "503 5.5.1", RECIPIENTS: "503 5.5.1", BETWEEN: "503 5.5.1"},
         SAME | {READY: SENDER},
     ),
     "RCPT TO:<d@example.com>": (
-        {START: "503 5.5.1", READY: "503 5.5.1", SENDER: "250 2.1.5", RECIPIENTS: "250 2.1.5"},
+        {START: "503 5.5.1", READY: "503 5.5.1", SENDER: "250 2.1.5", RECIPIENTS: "250 2.1.5", BETWEEN: "503 5.5.1"},
         SAME | {SENDER: RECIPIENTS},
     ),
     "DATA": (
-        {START: "503 5.5.1", READY: "503 5.5.1", SENDER: "503 5.5.1", RECIPIENTS: "354"},
+        {START: "503 5.5.1", READY: "503 5.5.1", SENDER: "503 5.5.1", RECIPIENTS: "354", BETWEEN: "503 5.5.1"},
         SAME | {RECIPIENTS: CONTENT},
     ),
     "RSET": ("250 2.0.0", TO_READY | {START: START}),
@@ -281,7 +319,15 @@ VERBS: dict[str, tuple[str | dict[State, str], dict[State, State | None]]] = {
     "ETRN example.com": ("502 5.5.1", SAME),
     "STARTTLS": ("502 5.5.1", SAME),
     "AUTH PLAIN AGEAYg==": ("502 5.5.1", SAME),
-    "BDAT 10 LAST": ("502 5.5.1", TO_CLOSED),
+    "BDAT 0": (
+        {START: "503 5.5.1", READY: "503 5.5.1", SENDER: "503 5.5.1", RECIPIENTS: "250 2.0.0", BETWEEN: "250 2.0.0"},
+        SAME | {RECIPIENTS: BETWEEN},
+    ),
+    "BDAT 0 LAST": (
+        {START: "503 5.5.1", READY: "503 5.5.1", SENDER: "503 5.5.1", RECIPIENTS: "250 2.0.0", BETWEEN: "250 2.0.0"},
+        SAME | {RECIPIENTS: READY, BETWEEN: READY},
+    ),
+    "BDAT": ("501 5.5.4", TO_CLOSED),
     "XYZZY": ("500 5.5.1", SAME),
     "": ("500 5.5.1", SAME),
 }
@@ -296,7 +342,7 @@ def reach(state: State) -> Dialogue:
 
 
 @pytest.mark.parametrize("line", VERBS)
-@pytest.mark.parametrize("state", [START, READY, SENDER, RECIPIENTS], ids=lambda state: state.name)
+@pytest.mark.parametrize("state", [START, READY, SENDER, RECIPIENTS, BETWEEN], ids=lambda state: state.name)
 def test_every_verb_in_every_state(state: State, line: str) -> None:
     answers, states = VERBS[line]
     dialogue = reach(state)
@@ -306,7 +352,7 @@ def test_every_verb_in_every_state(state: State, line: str) -> None:
 
 
 @pytest.mark.parametrize("line", VERBS)
-@pytest.mark.parametrize("state", [CONTENT, CLOSED], ids=lambda state: state.name)
+@pytest.mark.parametrize("state", [CONTENT, CHUNK, CLOSED], ids=lambda state: state.name)
 def test_no_verb_is_heard_in_content_or_after_the_end(state: State, line: str) -> None:
     dialogue = reach(state)
     assert dialogue.feed(line.encode() + b"\r\n") == b""
@@ -352,9 +398,18 @@ LINES = st.sampled_from(
         b"HELO [192.0.2.1]\r\n",
         b"MAIL FROM:<a@example.com>\r\n",
         b"MAIL FROM:<> SIZE=10 BODY=8BITMIME SMTPUTF8\r\n",
+        b"MAIL FROM:<> BODY=BINARYMIME ENVID=a+20\r\n",
+        b"RCPT TO:<b@example.com> NOTIFY=DELAY\r\n",
         b"RCPT TO:<b@example.com>\r\n",
         b"RCPT TO:<postmaster>\r\n",
         b"DATA\r\n",
+        b"BDAT 10\r\n",
+        b"BDAT 0\r\n",
+        b"BDAT 7 LAST\r\n",
+        b"BDAT 5 LAST\r\nabc\r\n",
+        b"BDAT 95\r\n",
+        b"BDAT 999 LAST\r\n",
+        b"BDAT x\r\n",
         b"body\r\n.\r\n",
         b"..\r\n",
         b".\r\n",

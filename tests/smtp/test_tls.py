@@ -19,7 +19,8 @@ from harness.programs import require_program
 from harness.smtp_client import SmtpClient
 from readdress.config import Config, ConfigError
 from readdress.service import Service
-from readdress.smtp.session import Limits, NeedData, Session, State, TlsAgreed
+from readdress.smtp.events import NeedData, TlsAgreed
+from readdress.smtp.session import Limits, Session, State
 
 ADDRESS = "help@example.com"
 

@@ -1,7 +1,8 @@
 """Message content on the wire: where it ends, its dots unstuffed, and nothing that a next hop could read otherwise.
 
-Only CRLF ends a line and only CRLF.CRLF ends the content (RFC 5321 §2.3.8, §4.1.1.4). A message with any other CR, LF
-or NUL is read to its end and refused, so that no two servers can disagree about where it ended (SMTP smuggling).
+Only CRLF ends a line and only CRLF.CRLF ends the content of DATA (RFC 5321 §2.3.8, §4.1.1.4). A message with any other
+CR, LF or NUL is read to its end and refused, so that no two servers can disagree about where it ended (SMTP smuggling);
+a message of BDAT could be smuggled by its next hop, so it obeys the same rules unless it was declared BINARYMIME.
 """
 
 from readdress.smtp import reply
@@ -9,28 +10,48 @@ from readdress.smtp import reply
 _END = b"\r\n.\r\n"
 
 
-class ContentReader:
-    """Takes bytes as they come, gives the content between; `refusal` is set once it can't be accepted any more."""
+class _Measure:
+    """The limits of a content, whichever command brings it; `refusal` is set once it can't be accepted any more."""
 
-    __slots__ = (
-        "_bytes_max",
-        "_held",
-        "_line_bytes",
-        "_line_bytes_max",
-        "_starting",
-        "refusal",
-        "size_bytes",
-    )
+    __slots__ = ("_bytes_max", "_line_bytes", "_line_bytes_max", "refusal", "size_bytes")
 
     def __init__(self, *, bytes_max: int, line_bytes_max: int) -> None:
         self._bytes_max = bytes_max
         self._line_bytes_max = line_bytes_max
-        # The CRLF of the DATA command also begins the content's first line, so that `.` CRLF ends an empty message.
-        self._held = b"\r\n"
-        self._starting = True
         self._line_bytes = 0
         self.size_bytes = 0
         self.refusal: reply.Reply | None = None
+
+    def _count(self, content: bytes) -> None:
+        self.size_bytes += len(content)
+        if self.size_bytes > self._bytes_max:
+            self.refusal = reply.TOO_BIG
+
+    def _measure_lines(self, content: bytes) -> None:
+        """Note a line that is too long with its CRLF; of pieces within the limit, only the line that goes on can be."""
+        first_end = content.find(b"\n")
+        if first_end < 0:
+            self._line_bytes += len(content)
+            longest = self._line_bytes
+        else:
+            longest = self._line_bytes + first_end + 1
+            if len(content) > self._line_bytes_max:
+                longest = max(longest, *map(len, content.splitlines(keepends=True)))
+            self._line_bytes = len(content) - content.rfind(b"\n") - 1
+        if longest > self._line_bytes_max and self.refusal is None:
+            self.refusal = reply.CONTENT_LINE_TOO_LONG
+
+
+class ContentReader(_Measure):
+    """Takes bytes behind DATA as they come, gives the content between the dots."""
+
+    __slots__ = ("_held", "_starting")
+
+    def __init__(self, *, bytes_max: int, line_bytes_max: int) -> None:
+        super().__init__(bytes_max=bytes_max, line_bytes_max=line_bytes_max)
+        # The CRLF of the DATA command also begins the content's first line, so that `.` CRLF ends an empty message.
+        self._held = b"\r\n"
+        self._starting = True
 
     def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
         """The content so far unread, and what followed its end, None before the end. Empty once refused."""
@@ -51,28 +72,53 @@ class ContentReader:
     def _check(self, stuffed: bytes) -> bytes:
         if self.refusal or not stuffed:
             return b""
-        if b"\0" in stuffed or not stuffed.count(b"\r\n") == stuffed.count(b"\r") == stuffed.count(b"\n"):
+        if not _is_lines(stuffed):
             self.refusal = reply.BARE_CONTENT
         content = stuffed.replace(b"\r\n.", b"\r\n")
         if self._starting:
             self._starting = False
             content = content[2:]
-        self.size_bytes += len(content)
-        if self.size_bytes > self._bytes_max:
-            self.refusal = reply.TOO_BIG
+        self._count(content)
         self._measure_lines(content)
         return b"" if self.refusal else content
 
-    def _measure_lines(self, content: bytes) -> None:
-        """Note a line that is too long with its CRLF; of pieces within the limit, only the line that goes on can be."""
-        first_end = content.find(b"\n")
-        if first_end < 0:
-            self._line_bytes += len(content)
-            longest = self._line_bytes
+
+class ChunkReader(_Measure):
+    """Takes the octets of BDAT's chunks (RFC 3030 §2), where a dot is a dot and the end is counted elsewhere.
+
+    With `is_binary` any octets go (RFC 3030 §3). Without a line end at its end a content stays without one.
+    """
+
+    __slots__ = ("_held", "_is_binary")
+
+    def __init__(self, *, bytes_max: int, line_bytes_max: int, is_binary: bool) -> None:
+        super().__init__(bytes_max=bytes_max, line_bytes_max=line_bytes_max)
+        self._is_binary = is_binary
+        self._held = b""
+
+    def feed(self, octets: bytes) -> bytes:
+        """The content so far unread; empty once refused. A CR waits for its LF, which may be in another chunk."""
+        if self.refusal:
+            return b""
+        if self._is_binary:
+            content = octets
         else:
-            longest = self._line_bytes + first_end + 1
-            if len(content) > self._line_bytes_max:
-                longest = max(longest, *map(len, content.splitlines(keepends=True)))
-            self._line_bytes = len(content) - content.rfind(b"\n") - 1
-        if longest > self._line_bytes_max and self.refusal is None:
-            self.refusal = reply.CONTENT_LINE_TOO_LONG
+            content = self._held + octets
+            cut = len(content) - content.endswith(b"\r")
+            self._held = content[cut:]
+            content = content[:cut]
+            if not _is_lines(content):
+                self.refusal = reply.BARE_CONTENT
+            self._measure_lines(content)
+        self._count(content)
+        return b"" if self.refusal else content
+
+    def end(self) -> None:
+        """Nothing follows."""
+        if self._held and self.refusal is None:
+            self.refusal = reply.BARE_CONTENT
+
+
+def _is_lines(content: bytes) -> bool:
+    """Whether every CR and LF is part of a CRLF, and no NUL is between."""
+    return b"\0" not in content and content.count(b"\r\n") == content.count(b"\r") == content.count(b"\n")

@@ -27,6 +27,7 @@ _PATH = re.compile(rf"<(?:{_ROUTE})?(?P<mailbox>(?:{_ATOM}|{_QUOTED})@(?:{_DOMAI
 _POSTMASTER = re.compile(r"<(postmaster)>", re.IGNORECASE)
 _EHLO = re.compile(r"[A-Za-z0-9_.\-]{1,255}|\[[A-Za-z0-9:.\-]{1,255}\]")
 _PARAMETER = re.compile(r"(?P<keyword>[A-Za-z0-9][A-Za-z0-9\-]*)(?:=(?P<value>[^\x00-\x20=\x7f-\x9f]+))?")
+_CHUNK = re.compile(r"(?P<size>[0-9]{1,20})(?: +(?P<last>LAST))?", re.IGNORECASE)
 
 
 class Command(NamedTuple):
@@ -103,6 +104,12 @@ def parse_parameters(text: str) -> dict[str, str] | None:
             return None
         parameters[match["keyword"].upper()] = match["value"] or ""
     return parameters
+
+
+def parse_chunk(text: str) -> tuple[int, bool] | None:
+    """BDAT's argument: how many octets follow, and whether they are the last (RFC 3030 §2)."""
+    match = _CHUNK.fullmatch(text)
+    return (int(match["size"]), match["last"] is not None) if match else None
 
 
 def is_ehlo_name(text: str) -> bool:

@@ -30,12 +30,19 @@ CLOSING = Reply(221, "2.0.0", "closing the connection")
 START_TLS = Reply(220, "2.0.0", "ready to start TLS")
 START_CONTENT = Reply(354, "", "end with <CRLF>.<CRLF>")
 CANNOT_VERIFY = Reply(252, "2.1.5", "cannot verify; send the mail and see")  # RFC 5321 §3.5.3
-HELP = Reply(214, "2.0.0", "HELO EHLO LHLO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT")
+CHUNK_OK = Reply(250, "2.0.0", "chunk taken")
+HELP = Reply(214, "2.0.0", "HELO EHLO LHLO STARTTLS MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT")
 
 TOO_MANY_CONNECTIONS = Reply(421, "4.7.0", "too many connections, try again later")
 SHUTTING_DOWN = Reply(421, "4.3.2", "the service is shutting down, try again later")
 TIMED_OUT = Reply(421, "4.4.2", "nothing came for too long, closing the connection")
 TOO_MANY_ERRORS = Reply(421, "4.7.0", "too many errors, closing the connection")
+# RFC 9422 names no reply for who goes on after MAILMAX. 421, since with another 4xx a sender that does not know LIMITS
+# would put off all that it has left for this session, and a new session takes it at once.
+SESSION_USED_UP = Reply(421, "4.5.0", "enough messages for one session, connect again")
+# Of a peer that asks for too much: policy (RFC 3463 §3.8), and temporary, so that nothing is lost.
+TOO_MANY_MESSAGES = Reply(451, "4.7.1", "too many messages from you in a minute, try again later")
+TOO_MANY_BAD_RECIPIENTS = Reply(450, "4.7.1", "too many unknown recipients from you in a minute, try again later")
 STORE_TROUBLE = Reply(451, "4.3.0", "cannot store or look up now, try again later")
 STORE_FULL = Reply(452, "4.3.1", "no room to store the message now, try again later")
 TOO_MANY_RECIPIENTS = Reply(452, "4.5.3", "too many recipients, send the rest in another message")
@@ -60,6 +67,9 @@ WRONG_HELLO = Reply(500, "5.5.1", "SMTP begins with EHLO or HELO, LMTP with LHLO
 MAIL_FIRST = Reply(503, "5.5.1", "send MAIL first")
 MAIL_TWICE = Reply(503, "5.5.1", "a mail transaction is open already, send RSET to begin again")
 RECIPIENT_FIRST = Reply(503, "5.5.1", "no valid recipient")
+MIXED_CONTENT = Reply(503, "5.5.1", "the message was begun with BDAT, go on with BDAT or send RSET")  # RFC 3030 §2
+BINARY_WANTS_BDAT = Reply(503, "5.5.1", "a message with BODY=BINARYMIME comes by BDAT")  # RFC 3030 §3
+BAD_CHUNK = Reply(501, "5.5.4", "give BDAT a number of octets, and LAST for the last of them")
 EARLY_TALKER = Reply(554, "5.5.0", "you spoke before it was your turn")
 UNKNOWN_RECIPIENT = Reply(550, "5.1.1", "no such address here")
 NOT_OUR_DOMAIN = Reply(550, "5.7.1", "we do not take mail for that domain")

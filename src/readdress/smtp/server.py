@@ -13,21 +13,19 @@ from dataclasses import dataclass
 from typing import Protocol, cast
 
 from readdress.smtp import reply
-from readdress.smtp.grammar import Path
-from readdress.smtp.reply import Reply
-from readdress.smtp.session import (
+from readdress.smtp.events import (
     Closed,
     ContentReceived,
-    Envelope,
-    Limits,
+    MessageAbandoned,
     MessageEnded,
     MessageStarted,
     NeedData,
     RecipientGiven,
-    Session,
-    State,
     TlsAgreed,
 )
+from readdress.smtp.grammar import Path
+from readdress.smtp.reply import Reply
+from readdress.smtp.session import IN_MESSAGE, Envelope, Limits, Session, State
 from readdress.smtp.session import Protocol as SmtpProtocol
 from readdress.smtp.tls import Certificate
 
@@ -171,7 +169,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport
         self.deadline = float("inf")
         self._line_deadline = float("inf")
-        self._message_deadline = float("inf")
+        self._message_deadline: float | None = None
         self.task: asyncio.Task[None] | None = None
 
     # From the event loop.
@@ -218,7 +216,7 @@ class Connection(asyncio.Protocol):
 
     def drain(self) -> None:
         """Finish the message in hand; without one, say goodbye now."""
-        if self._session.state not in {State.CONTENT, State.DECISION}:
+        if self._session.state not in IN_MESSAGE:
             self._close(reply.SHUTTING_DOWN)
 
     def time_out(self) -> None:
@@ -258,7 +256,7 @@ class Connection(asyncio.Protocol):
             event = session.next_event()
             match event:
                 case NeedData():
-                    if server.is_draining and session.state is not State.CONTENT:
+                    if server.is_draining and session.state not in IN_MESSAGE:
                         session.close(reply.SHUTTING_DOWN)
                         continue
                     self._flush()
@@ -275,6 +273,8 @@ class Connection(asyncio.Protocol):
                     await self._message.add(content)
                 case MessageEnded(refusal):
                     await self._end_message(refusal)
+                case MessageAbandoned():
+                    await self._drop_message()
                 case TlsAgreed():
                     self._flush()
                     if not await self._start_tls():
@@ -345,13 +345,21 @@ class Connection(asyncio.Protocol):
         return True
 
     def _next_deadline(self, now: float) -> float:
-        """Bytes that come one by one buy no time: a command line has one deadline, and so has a whole message."""
-        timeouts = self._server.timeouts
-        if self._session.state is State.CONTENT:
-            return min(now + timeouts.content_s, self._message_deadline)
-        if not self._session.has_partial_line:
+        """Bytes that come one by one buy no time: a command line has one deadline, and so has a whole message.
+
+        So have the octets of a chunk that belongs to no message, which are swallowed.
+        """
+        timeouts, session = self._server.timeouts, self._session
+        if session.state not in IN_MESSAGE:
+            self._message_deadline = None
+        elif self._message_deadline is None:
+            self._message_deadline = now + timeouts.message_s
+        message_deadline = float("inf") if self._message_deadline is None else self._message_deadline
+        if session.state is State.CONTENT or session.state is State.CHUNK:
+            return min(now + timeouts.content_s, message_deadline)
+        if not session.has_partial_line:
             self._line_deadline = now + timeouts.command_s
-        return self._line_deadline
+        return min(self._line_deadline, message_deadline)
 
     def _wake(self) -> None:
         if self._waiter and not self._waiter.done():

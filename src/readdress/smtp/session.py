@@ -6,51 +6,43 @@ a recipient, or a whole message. Everything else the session replies to by itsel
 LMTP (RFC 2033) is the same conversation with another hello and, after the content, a reply for each recipient.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, TypeAlias
 
-from readdress.smtp import grammar, reply
-from readdress.smtp.content import ContentReader
-from readdress.smtp.grammar import Path
+from readdress.smtp import extensions, grammar, parameters, reply
+from readdress.smtp.content import ChunkReader, ContentReader
+from readdress.smtp.envelope import Body, Envelope, Recipient
+from readdress.smtp.events import (
+    CLOSED,
+    NEED_DATA,
+    ContentReceived,
+    Event,
+    MessageAbandoned,
+    MessageEnded,
+    MessageStarted,
+    RecipientGiven,
+    TlsAgreed,
+)
 from readdress.smtp.reply import Reply
+
+__all__ = ["Body", "Envelope", "Limits", "Protocol", "Recipient", "Session", "State"]
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a session allows; sizes follow RFC 5321 §4.5.3.1 or exceed it."""
+    """What a session allows; sizes follow RFC 5321 §4.5.3.1 or exceed it. `messages_max` 0 is no limit."""
 
     command_line_bytes_max: int = 2_048
     content_line_bytes_max: int = 65_536
     message_bytes_max: int = 40 * 1024 * 1024
     recipients_max: int = 100
+    messages_max: int = 0
     errors_max: int = 20
 
 
-Body: TypeAlias = Literal["7BIT", "8BITMIME", "BINARYMIME"]
-
 # How the conversation was begun; a Received field names it (RFC 3848).
 Protocol: TypeAlias = Literal["SMTP", "ESMTP", "LMTP"]
-
-
-class Recipient(NamedTuple):
-    """What RCPT said: the path, and what it asked about delivery notices (RFC 3461), as given; "" where it did not."""
-
-    path: Path
-    notify: str = ""
-    original: str = ""
-
-
-@dataclass
-class Envelope:
-    """What MAIL and RCPT said; `ret` and `envelope_id` are RFC 3461's, as given."""
-
-    sender: Path
-    smtputf8: bool
-    body: Body = "7BIT"
-    ret: str = ""
-    envelope_id: str = ""
-    recipients: list[Recipient] = field(default_factory=list)
 
 
 class State(Enum):
@@ -59,6 +51,8 @@ class State(Enum):
     SENDER = "MAIL was accepted"
     RECIPIENTS = "a RCPT was accepted"
     CONTENT = "after DATA"
+    CHUNK = "within a chunk of BDAT"
+    BETWEEN_CHUNKS = "a chunk came, and the last is still to come"
     DECISION = "the server decides"
     CLOSED = "closed"
 
@@ -69,60 +63,20 @@ REFUSALS: Final[dict[State, dict[str, Reply]]] = {
     State.READY: {"RCPT": reply.MAIL_FIRST, "DATA": reply.MAIL_FIRST},
     State.SENDER: {"MAIL": reply.MAIL_TWICE, "DATA": reply.RECIPIENT_FIRST},
     State.RECIPIENTS: {"MAIL": reply.MAIL_TWICE},
+    State.BETWEEN_CHUNKS: {"MAIL": reply.MAIL_TWICE, "RCPT": reply.MIXED_CONTENT, "DATA": reply.MIXED_CONTENT},
 }
+# What BDAT hears in each, once its octets are swallowed; where it is not named, it is served.
+CHUNK_REFUSALS: Final[dict[State, Reply]] = {
+    State.START: reply.HELLO_FIRST,
+    State.READY: reply.MAIL_FIRST,
+    State.SENDER: reply.RECIPIENT_FIRST,
+}
+# A message is on its way in, or about to be decided on.
+IN_MESSAGE: Final = frozenset({State.CONTENT, State.CHUNK, State.BETWEEN_CHUNKS, State.DECISION})
 
 # Verbs after which a client has to wait for the reply (RFC 2920 §3.1): what follows at once was spoken out of turn.
 _WAIT_FOR_REPLY = frozenset({"EHLO", "HELO", "LHLO", "DATA"})
 _WITHOUT_PARAMETERS = frozenset({"DATA", "RSET", "QUIT", "STARTTLS"})
-
-
-@dataclass(frozen=True)
-class NeedData:
-    """Nothing to do before more bytes come."""
-
-
-@dataclass(frozen=True)
-class RecipientGiven:
-    """Answer with `answer_recipient`."""
-
-    recipient: Path
-
-
-@dataclass(frozen=True)
-class MessageStarted:
-    """Content follows."""
-
-    envelope: Envelope
-
-
-@dataclass(frozen=True)
-class ContentReceived:
-    """A piece of the content, unstuffed."""
-
-    content: bytes
-
-
-@dataclass(frozen=True)
-class MessageEnded:
-    """Answer with `answer_message`; a message with a `refusal` is already answered, and must be dropped."""
-
-    refusal: Reply | None
-
-
-@dataclass(frozen=True)
-class TlsAgreed:
-    """Send what is outgoing, shake hands, and say so with `tls_started`; no byte may have come in between."""
-
-
-@dataclass(frozen=True)
-class Closed:
-    """Send what is outgoing and close."""
-
-
-Event: TypeAlias = NeedData | RecipientGiven | MessageStarted | ContentReceived | MessageEnded | TlsAgreed | Closed
-
-NEED_DATA: Final = NeedData()
-CLOSED: Final = Closed()
 
 
 class Session:
@@ -137,11 +91,22 @@ class Session:
         self._at = 0
         self._is_skipping = False
         self._replies: list[bytes] = []
-        self._errors = 0
         self._reader: ContentReader | None = None
+        self._chunks: ChunkReader | None = None
+        self._chunk_bytes_left = 0
+        self._chunk_is_last = False
+        self._chunk_refusal: Reply | None = None  # of octets that belong to no message
+        self._after_chunk = State.START
+        self._chunks_bytes = 0
         self._recipient: Recipient | None = None
         self._envelope: Envelope | None = None
-        self._ended: MessageEnded | None = None
+        self._ended: MessageEnded | MessageAbandoned | None = None
+        self._has_begun_message = False
+        self._messages = 0
+        self.messages_max = limits.messages_max
+        self.errors = 0
+        self.refusals = 0
+        self.last_word: Reply | None = None
         self.state = State.START
         self.ehlo = ""
         self.protocol: Protocol = "LMTP" if lmtp else "ESMTP"
@@ -171,7 +136,10 @@ class Session:
             if self._ended is not None:
                 ended, self._ended = self._ended, None
                 return ended
-            event = self._next_content() if self.state is State.CONTENT else self._next_command()
+            if self.state is State.CONTENT:
+                event = self._next_content()
+            else:
+                event = self._next_octets() if self.state is State.CHUNK else self._next_command()
             if event is not None:
                 return event
 
@@ -202,6 +170,7 @@ class Session:
         """Say a last word, whatever the state."""
         if self.state is not State.CLOSED:
             self._replies.append(last.encode())
+            self.last_word = last
             self.state = State.CLOSED
 
     # Commands.
@@ -246,6 +215,8 @@ class Session:
         refusal = REFUSALS[self.state].get(verb)
         if verb in _WAIT_FOR_REPLY and self._at < len(self._input):
             self.close(reply.EARLY_TALKER)
+        elif verb == "BDAT":
+            return self._bdat(rest)
         elif refusal:
             self._say(refusal)
         elif verb in _WITHOUT_PARAMETERS and rest:
@@ -254,7 +225,7 @@ class Session:
             return self._rcpt(rest)
         elif verb == "DATA":
             return self._data()
-        elif verb == "STARTTLS" and self._offers_tls and not self.has_tls:
+        elif verb == "STARTTLS" and self._may_start_tls:
             return self._starttls()
         else:
             self._obey_alone(verb, rest)
@@ -278,8 +249,6 @@ class Session:
                 self._say(reply.HELP)
             case "QUIT":
                 self.close(reply.CLOSING)
-            case "BDAT":  # Never offered; what follows would be content, not commands.
-                self.close(reply.NOT_IMPLEMENTED)
             case "STARTTLS" if self.has_tls:
                 self._say(reply.TLS_ALREADY)
             case "STARTTLS" | "AUTH" | "EXPN" | "TURN" | "ETRN":
@@ -301,81 +270,91 @@ class Session:
         if self.protocol == "SMTP":
             self._replies.append(f"250 {self._hostname}\r\n".encode())
             return
-        keywords = [
+        offer = extensions.offer(
             self._hostname,
-            "PIPELINING",
-            f"SIZE {self._limits.message_bytes_max}",
-            "8BITMIME",
-            "SMTPUTF8",
-            "ENHANCEDSTATUSCODES",
-            *(["STARTTLS"] if self._offers_tls and not self.has_tls else []),
-            "HELP",
-        ]
-        self._replies += [f"250-{keyword}\r\n".encode() for keyword in keywords[:-1]]
-        self._replies.append(f"250 {keywords[-1]}\r\n".encode())
+            message_bytes_max=self._limits.message_bytes_max,
+            recipients_max=self._limits.recipients_max,
+            messages_max=self.messages_max,
+            starttls=self._may_start_tls,
+        )
+        self._replies.append(offer)
+
+    @property
+    def _may_start_tls(self) -> bool:
+        return self._offers_tls and not self.has_tls
 
     def _mail(self, rest: str) -> None:
-        parsed = grammar.parse_sender(rest[5:].lstrip(" ")) if rest[:5].upper() == "FROM:" else None
-        if parsed is None:
-            self._say(reply.BAD_SENDER if rest[:5].upper() == "FROM:" else reply.SYNTAX_ERROR)
+        self._messages += 1  # whether or not it is accepted (RFC 9422 §4)
+        if self.messages_max and self._messages > self.messages_max:
+            self.close(reply.SESSION_USED_UP)
             return
-        sender, tail = parsed
-        parameters = grammar.parse_parameters(tail)
-        refusal = self._refuse_sender(sender, parameters)
-        if refusal or parameters is None:
-            self._say(refusal or reply.SYNTAX_ERROR)
-            return
-        self._envelope = Envelope(
-            sender, smtputf8="SMTPUTF8" in parameters, body="8BITMIME" if _is_8bit(parameters) else "7BIT"
+        read = parameters.read_mail(
+            rest, is_extended=self.protocol != "SMTP", message_bytes_max=self._limits.message_bytes_max
         )
+        if isinstance(read, Reply):
+            self._say(read)
+            return
+        self._envelope = read
         self.state = State.SENDER
         self._say(reply.SENDER_OK)
 
-    def _refuse_sender(self, sender: Path, parameters: dict[str, str] | None) -> Reply | None:
-        if parameters is None:
-            return reply.SYNTAX_ERROR
-        known = set() if self.protocol == "SMTP" else {"SIZE", "BODY", "SMTPUTF8"}
-        if parameters.keys() - known:
-            return reply.UNKNOWN_PARAMETER
-        size, body = parameters.get("SIZE", "0"), parameters.get("BODY", "7BIT").upper()
-        if not (size.isascii() and size.isdigit() and len(size) <= 20) or body not in {"7BIT", "8BITMIME"}:
-            return reply.SYNTAX_ERROR
-        if parameters.get("SMTPUTF8"):
-            return reply.SYNTAX_ERROR
-        if int(size) > self._limits.message_bytes_max:  # RFC 1870 §6.1
-            return reply.TOO_BIG
-        if sender.needs_smtputf8 and "SMTPUTF8" not in parameters:
-            return reply.SENDER_NEEDS_SMTPUTF8
-        return None
-
     def _rcpt(self, rest: str) -> Event | None:
         assert self._envelope is not None
-        parsed = grammar.parse_recipient(rest[3:].lstrip(" ")) if rest[:3].upper() == "TO:" else None
-        if parsed is None:
-            self._say(reply.BAD_RECIPIENT if rest[:3].upper() == "TO:" else reply.SYNTAX_ERROR)
-            return None
-        recipient, tail = parsed
-        parameters = grammar.parse_parameters(tail)
-        if parameters is None or parameters:
-            self._say(reply.SYNTAX_ERROR if parameters is None else reply.UNKNOWN_PARAMETER)
+        read = parameters.read_rcpt(rest, is_extended=self.protocol != "SMTP", smtputf8=self._envelope.smtputf8)
+        if not isinstance(read, Recipient):
+            self._say(read)
         elif len(self._envelope.recipients) >= self._limits.recipients_max:
             self._say(reply.TOO_MANY_RECIPIENTS)
-        elif recipient.needs_smtputf8 and not self._envelope.smtputf8:
-            self._say(reply.RECIPIENT_NEEDS_SMTPUTF8)
         else:
-            self._recipient = Recipient(recipient)
+            self._recipient = read
             self.state = State.DECISION
-            return RecipientGiven(recipient)
+            return RecipientGiven(read.path)
         return None
 
-    def _data(self) -> Event:
+    def _data(self) -> Event | None:
         assert self._envelope is not None
+        if self._envelope.body == "BINARYMIME":
+            self._say(reply.BINARY_WANTS_BDAT)
+            return None
         self._reader = ContentReader(
             bytes_max=self._limits.message_bytes_max, line_bytes_max=self._limits.content_line_bytes_max
         )
         self.state = State.CONTENT
+        self._has_begun_message = True
         self._replies.append(reply.START_CONTENT.encode())
         return MessageStarted(self._envelope)
+
+    def _bdat(self, rest: str) -> Event | None:
+        """RFC 3030 §2. The octets follow at once, whatever we think of the command, and are never read as commands."""
+        chunk = grammar.parse_chunk(rest)
+        if chunk is None:
+            self.close(reply.BAD_CHUNK)  # nobody knows what follows
+            return None
+        self._chunk_bytes_left, self._chunk_is_last = chunk
+        self._after_chunk = self.state
+        self._chunk_refusal = CHUNK_REFUSALS.get(self.state)
+        if self.protocol == "SMTP" and self._chunk_refusal is None:
+            self._chunk_refusal = reply.HELLO_FIRST  # HELO offered nothing
+        self._chunks_bytes += self._chunk_bytes_left
+        if self._chunks_bytes > 2 * self._limits.message_bytes_max:
+            self.close(reply.TOO_BIG)  # more than anybody would swallow for nothing
+            return None
+        self.state = State.CHUNK
+        return None if self._chunk_refusal else self._begin_chunk()
+
+    def _begin_chunk(self) -> Event | None:
+        assert self._envelope is not None
+        is_first = self._chunks is None
+        if self._chunks is None:
+            self._chunks = ChunkReader(
+                bytes_max=self._limits.message_bytes_max,
+                line_bytes_max=self._limits.content_line_bytes_max,
+                is_binary=self._envelope.body == "BINARYMIME",
+            )
+            self._has_begun_message = True
+        if self._chunks_bytes > self._limits.message_bytes_max:
+            self._chunks.refusal = self._chunks.refusal or reply.TOO_BIG
+        return MessageStarted(self._envelope) if is_first else None
 
     def _starttls(self) -> Event | None:
         if self._at < len(self._input):
@@ -396,30 +375,73 @@ class Session:
         content, rest = self._reader.feed(self._input[self._at :] if self._at else self._input)
         self._input, self._at = rest or b"", 0
         if rest is not None:
-            self.state = State.DECISION
-            self._ended = MessageEnded(self._reader.refusal)
-            if self._reader.refusal:
-                assert self._envelope is not None
-                self.answer_message([self._reader.refusal] * len(self._envelope.recipients))
+            self._end_message(self._reader.refusal)
         return ContentReceived(content) if content else None
+
+    def _next_octets(self) -> Event | None:
+        """Octets of a chunk; of one that was refused, they are swallowed, so that we stay in step."""
+        octets = self._input[self._at : self._at + self._chunk_bytes_left]
+        if self._chunk_bytes_left and not octets:
+            return NEED_DATA
+        self._at += len(octets)
+        self._chunk_bytes_left -= len(octets)
+        content = self._chunks.feed(octets) if self._chunks and not self._chunk_refusal else b""
+        if not self._chunk_bytes_left:
+            self._end_chunk()
+        return ContentReceived(content) if content else None
+
+    def _end_chunk(self) -> None:
+        """Every chunk has a reply (RFC 3030 §2); a refusal is told as soon as it is known, and again at the end."""
+        if self._chunk_refusal:
+            self.state = self._after_chunk
+            self._chunks_bytes = 0
+            self._say(self._chunk_refusal)
+            return
+        chunks = self._chunks
+        assert chunks is not None
+        if self._chunk_is_last:
+            chunks.end()
+            self._end_message(chunks.refusal)
+            return
+        self.state = State.BETWEEN_CHUNKS
+        if chunks.refusal is None:
+            self._say(reply.CHUNK_OK)
+        elif self._has_begun_message:
+            self._has_begun_message = False
+            self._ended = MessageEnded(chunks.refusal)
+            self._say(chunks.refusal)
+        else:  # one mistake, however many chunks were on their way
+            self._replies.append(chunks.refusal.encode())
+
+    def _end_message(self, refusal: Reply | None) -> None:
+        """The server decides, unless there is nothing to decide any more."""
+        self.state = State.DECISION
+        if self._has_begun_message:
+            self._has_begun_message = False
+            self._ended = MessageEnded(refusal)
+        if refusal:
+            assert self._envelope is not None
+            self.answer_message([refusal] * len(self._envelope.recipients))
 
     # Replies.
 
     def _reset(self) -> None:
+        if self._has_begun_message:
+            self._has_begun_message = False
+            self._ended = MessageAbandoned()
         self._envelope = None
-        self._reader = None
+        self._reader = self._chunks = None
+        self._chunks_bytes = 0
         self.state = State.READY if self.ehlo else State.START
 
     def _say(self, answer: Reply) -> None:
         self._replies.append(answer.encode())
-        if answer.code >= 500:  # a 4xx is our trouble, or the limit that a client may meet (RFC 5321 §4.5.3.1.10)
-            self._errors += 1
-            if self._errors > self._limits.errors_max:
-                self.close(reply.TOO_MANY_ERRORS)
-
-
-def _is_8bit(parameters: dict[str, str]) -> bool:
-    return parameters.get("BODY", "").upper() == "8BITMIME"
+        if answer.code >= 400:
+            self.refusals += 1
+            if answer.code >= 500:  # a 4xx is our trouble, or the limit that a client may meet (RFC 5321 §4.5.3.1.10)
+                self.errors += 1
+                if self.errors > self._limits.errors_max:
+                    self.close(reply.TOO_MANY_ERRORS)
 
 
 def collapse(answers: list[Reply]) -> Reply:
