@@ -14,6 +14,7 @@ from msgspec import Meta
 ENVIRONMENT_PREFIX = "READDRESS_"
 
 Count = Annotated[int, Meta(ge=1)]
+CountOrNone = Annotated[int, Meta(ge=0)]  # 0 is no limit
 
 
 class ConfigError(Exception):
@@ -47,13 +48,23 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     message_bytes_max: Annotated[int, Meta(ge=65_536)] = 40 * 1024 * 1024
     recipients_max: Annotated[int, Meta(ge=100)] = 100  # RFC 5321 §4.5.3.1.8
+    messages_per_session_max: Annotated[int, Meta(ge=0, le=999_999)] = 1_000  # RFC 9422: six digits
     connections_max: Count = 1_000
     command_line_bytes_max: Annotated[int, Meta(ge=512)] = 2_048  # RFC 5321 §4.5.3.1.4, and its extensions
     content_line_bytes_max: Annotated[int, Meta(ge=1_000)] = 65_536  # RFC 5321 §4.5.3.1.6; mail has longer lines
     session_errors_max: Count = 20
+    tarpit_after_errors: Count = 5
+    tarpit_ms: Annotated[int, Meta(ge=0, le=60_000)] = 2_000
     command_timeout_ms: Count = 300_000  # RFC 5321 §4.5.3.2.7
     content_timeout_ms: Count = 180_000  # RFC 5321 §4.5.3.2.5
     message_timeout_ms: Count = 3_600_000  # for the whole content, however it drips
+
+    proxy_from: str = ""
+    unlimited_peers: str = "127.0.0.0/8, ::1"
+    peer_connections_max: CountOrNone = 50
+    peer_connections_per_minute: CountOrNone = 300
+    peer_messages_per_minute: CountOrNone = 1_000
+    peer_bad_recipients_per_minute: CountOrNone = 60
 
     @property
     def database_url(self) -> str:

@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,8 +31,10 @@ from readdress.gateway.protocol import HttpProtocol
 from readdress.inbox import messages
 from readdress.mail.intake import Intake
 from readdress.mail.socketmap import SocketmapServer
-from readdress.smtp.server import SmtpServer, Timeouts
+from readdress.smtp.peers import Network, PeerLimits, Peers, parse_networks
+from readdress.smtp.server import Door, SmtpServer, Timeouts
 from readdress.smtp.session import Limits
+from readdress.smtp.tarpit import Tarpit
 from readdress.smtp.tls import Certificate, CertificateError
 from readdress.store.database import StoreError, Transaction
 from readdress.store.sqlite import SqliteDatabase
@@ -89,31 +92,34 @@ class Service:
         self._new_key = self.database.run(self._prepare)
         self._is_ready = False
         certificate = _certificate(config)
-        self._smtp = self._mail_server(certificate=certificate)
-        self._lmtp = self._mail_server(certificate=certificate, lmtp=True) if config.lmtp else None
-        self._smtp_tls = self._mail_server(certificate=certificate, implicit_tls=True) if config.smtp_tls else None
+        peers, tarpit = _peers(config), _tarpit(config)
+        door = partial(self._mail_server, certificate=certificate, peers=peers, tarpit=tarpit)
+        self._smtp = door("smtp")
+        self._lmtp = door("lmtp") if config.lmtp else None
+        self._smtp_tls = door("smtp_tls") if config.smtp_tls else None
         self._socketmap = self._socketmap_server() if config.socketmap else None
         http_protocol = HttpProtocol.with_limits(
             connections_max=config.http_connections_max, request_s=config.request_timeout_ms / 1000
         )
         self._http = _HttpServer(self._gateway(), http_protocol, drain_s=config.drain_ms / 1000)
 
-    def _mail_server(
-        self, *, certificate: Certificate | None, lmtp: bool = False, implicit_tls: bool = False
-    ) -> SmtpServer:
+    def _mail_server(self, name: str, *, certificate: Certificate | None, peers: Peers, tarpit: Tarpit) -> SmtpServer:
+        """The door that the setting of that name opens."""
         config = self.config
         hostname = config.hostname or socket.gethostname()
-        return SmtpServer(
+        door = Door(
+            name,
             Intake(self.database, hostname=hostname),
             hostname=hostname,
-            lmtp=lmtp,
+            lmtp=name == "lmtp",
             certificate=certificate,
-            implicit_tls=implicit_tls,
+            implicit_tls=name == "smtp_tls",
             limits=Limits(
                 command_line_bytes_max=config.command_line_bytes_max,
                 content_line_bytes_max=config.content_line_bytes_max,
                 message_bytes_max=config.message_bytes_max,
                 recipients_max=config.recipients_max,
+                messages_max=config.messages_per_session_max,
                 errors_max=config.session_errors_max,
             ),
             timeouts=Timeouts(
@@ -123,7 +129,10 @@ class Service:
                 drain_s=config.drain_ms / 1000,
             ),
             connections_max=config.connections_max,
+            peers=peers,
+            tarpit=tarpit,
         )
+        return SmtpServer(door, proxy_from=_networks("proxy_from", config.proxy_from))
 
     def _socketmap_server(self) -> SocketmapServer:
         return SocketmapServer(
@@ -315,6 +324,29 @@ def _certificate(config: Config) -> Certificate | None:
         return Certificate(Path(config.tls_certificate), Path(config.tls_key))
     except CertificateError as error:
         raise ConfigError(str(error)) from error
+
+
+def _peers(config: Config) -> Peers:
+    """Raises ConfigError."""
+    limits = PeerLimits(
+        connections_max=config.peer_connections_max,
+        connections_per_minute=config.peer_connections_per_minute,
+        messages_per_minute=config.peer_messages_per_minute,
+        bad_recipients_per_minute=config.peer_bad_recipients_per_minute,
+    )
+    return Peers(limits, unlimited=_networks("unlimited_peers", config.unlimited_peers))
+
+
+def _tarpit(config: Config) -> Tarpit:
+    return Tarpit(after_errors=config.tarpit_after_errors, delay_s=config.tarpit_ms / 1000)
+
+
+def _networks(setting: str, text: str) -> tuple[Network, ...]:
+    """Raises ConfigError."""
+    try:
+        return parse_networks(text)
+    except ValueError as error:
+        raise ConfigError(f"{setting} has to be networks between commas, as in 10.0.0.0/8, ::1: {error}") from None
 
 
 def _require_no_mail_port(lmtp: str) -> None:

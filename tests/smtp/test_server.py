@@ -4,10 +4,8 @@ import contextlib
 import signal
 import smtplib
 import socket
-import sqlite3
 import struct
 import subprocess
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,14 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.http_client import HttpClient
-from harness.process import DEV_INSTANCE, ServiceProcess
+from harness.process import ServiceProcess
 from harness.programs import require_program
 from harness.smtp_client import SmtpClient, accepted_id, stuff
+from harness.stored import WAIT_SECONDS_MAX, content_of, count_rows, inbox, publish, wait_until
 
 MEBIBYTE = 1024 * 1024
 LINE = b"0123456789abcdef" * 64
-WAIT_SECONDS_MAX = 20
 
 
 @pytest.fixture
@@ -32,35 +29,11 @@ def smtp(service: ServiceProcess) -> Iterator[SmtpClient]:
         yield client
 
 
-def publish(process: ServiceProcess) -> tuple[str, str]:
-    """A fresh address in the development instance: its id and its text."""
-    text = f"help-{uuid.uuid4().hex[:12]}@example.com"
-    client = process.connect()
-    made = client.create_email_address(InstanceId=DEV_INSTANCE, EmailAddress=text)
-    client.close()
-    return made["EmailAddressId"], text
-
-
 def begin_data(client: SmtpClient, recipient: str) -> None:
     assert client.say("EHLO client.example").startswith("250-")
     assert client.say("MAIL FROM:<a@sender.example>").startswith("250")
     assert client.say(f"RCPT TO:<{recipient}>").startswith("250")
     assert client.say("DATA").startswith("354")
-
-
-def inbox(process: ServiceProcess, address_id: str) -> list[str]:
-    with HttpClient(process.http_address) as client:
-        return [message["MessageId"] for message in client.inbox(DEV_INSTANCE, address_id)]
-
-
-def content_of(process: ServiceProcess, message_id: str) -> bytes:
-    """The message below our Received field, whose form tests/mail checks."""
-    with HttpClient(process.http_address) as client:
-        answer = client.call("GET", f"/_readdress/instances/{DEV_INSTANCE}/messages/{message_id}/content")
-    assert answer.status == 200
-    trace, _, content = answer.body.partition(b"+0000\r\n")
-    assert trace.startswith(b"Received: ")
-    return content
 
 
 def at_end(client: SmtpClient) -> bool:
@@ -69,20 +42,6 @@ def at_end(client: SmtpClient) -> bool:
         return client.file.read(1) == b""
     except ConnectionResetError:
         return True
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WAIT_SECONDS_MAX
-    while not condition():
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.02)
-
-
-def count_rows(data: Path) -> dict[str, int]:
-    tables = ("message", "content", "staged_content", "delivery")
-    database = sqlite3.connect(f"file:{data / 'readdress.db'}?mode=ro", uri=True)
-    with contextlib.closing(database):
-        return {table: database.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in tables}
 
 
 def test_smtplib_finds_the_extensions_and_delivers(service: ServiceProcess) -> None:

@@ -45,8 +45,9 @@ def test_commands_that_come_in_time_go_on_for_ever(start_service: Callable[..., 
             time.sleep(PAUSE_S)
 
 
+@pytest.mark.parametrize("command", ["DATA", "BDAT 1000000 LAST", "BDAT 0"])
 def test_a_message_that_drips_has_one_deadline_and_leaves_nothing(
-    start_service: Callable[..., ServiceProcess],
+    start_service: Callable[..., ServiceProcess], command: str
 ) -> None:
     process = start_service(environment={"READDRESS_MESSAGE_TIMEOUT_MS": "1000"})
     made = process.connect().create_email_address(InstanceId=DEV_INSTANCE, EmailAddress="help@example.com")
@@ -54,8 +55,27 @@ def test_a_message_that_drips_has_one_deadline_and_leaves_nothing(
         client.say("EHLO client.example")
         client.say("MAIL FROM:<a@example.org>")
         client.say("RCPT TO:<help@example.com>")
-        assert client.say("DATA").startswith("354")
-        assert drip(client, [b"x\r\n"] * DRIPS_MAX)
+        client.send(f"{command}\r\n")
+        if command != "BDAT 1000000 LAST":
+            assert client.read_reply()[:3] in {"354", "250"}
+        assert drip(client, [b"x"] * DRIPS_MAX)
         assert client.read_reply().startswith("421 4.4.2 ")
     with HttpClient(process.http_address) as http:
         assert http.inbox(DEV_INSTANCE, made["EmailAddressId"]) == []
+
+
+def test_octets_of_a_chunk_without_a_message_have_a_deadline_too(start_service: Callable[..., ServiceProcess]) -> None:
+    process = start_service(environment={"READDRESS_MESSAGE_TIMEOUT_MS": "1000"})
+    with SmtpClient(process.smtp_address) as client:
+        client.send("BDAT 1000000 LAST\r\n")
+        assert drip(client, [b"x"] * DRIPS_MAX)
+        assert client.read_reply().startswith("421 4.4.2 ")
+
+
+def test_octets_that_stay_away_are_not_waited_for_any_longer_than_content(
+    start_service: Callable[..., ServiceProcess],
+) -> None:
+    process = start_service(environment={"READDRESS_CONTENT_TIMEOUT_MS": "300"})
+    with SmtpClient(process.smtp_address) as client:
+        client.send("BDAT 1000000 LAST\r\nx")
+        assert client.read_reply().startswith("421 4.4.2 ")
