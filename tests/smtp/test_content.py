@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from readdress.smtp.content import ContentReader
+from readdress.smtp.content import ChunkReader, ContentReader
 from readdress.smtp.reply import Reply
 
 BYTES_MAX = 1_000_000
@@ -199,3 +199,41 @@ def test_a_line_over_the_limit_is_refused_wherever_it_stands(
     _, rest = feed(taker, [wire[at : at + piece_bytes] for at in range(0, len(wire), piece_bytes)])
     assert rest == b""
     assert code_of(taker.refusal) == refusal
+
+
+PIECES = st.lists(st.sampled_from([b"a", b".", b"\r", b"\n", b"\r\n", b"\0", b"x" * 19, b"\xe9"]), max_size=12)
+
+
+@given(pieces=PIECES, places=st.lists(st.integers(0, 100), max_size=6))
+def test_chunks_are_refused_for_what_data_is_refused_for(pieces: list[bytes], places: list[int]) -> None:
+    """And for nothing else, wherever the chunks are cut; DATA itself is the oracle (a content with a line end)."""
+    content = b"".join(pieces) + b"\r\n"
+    chunks = ChunkReader(bytes_max=60, line_bytes_max=40, is_binary=False)
+    taken = b"".join([chunks.feed(piece) for piece in cut(content, places)])
+    chunks.end()
+    data = reader(bytes_max=60, line_bytes_max=40)
+    if b"\r" in content.replace(b"\r\n", b"") or b"\n" in content.replace(b"\r\n", b"") or b"\0" in content:
+        assert chunks.refusal
+        return
+    expected, rest = feed(data, [stuff(content)])
+    assert rest == b""
+    assert bool(chunks.refusal) == bool(data.refusal)
+    assert chunks.refusal or taken == expected == content
+
+
+@given(pieces=PIECES, places=st.lists(st.integers(0, 100), max_size=6))
+def test_binary_chunks_are_refused_for_their_size_alone(pieces: list[bytes], places: list[int]) -> None:
+    content = b"".join(pieces)
+    chunks = ChunkReader(bytes_max=60, line_bytes_max=10, is_binary=True)
+    taken = b"".join([chunks.feed(piece) for piece in cut(content, places)])
+    chunks.end()
+    assert code_of(chunks.refusal) == (None if len(content) <= 60 else "552 5.3.4")
+    assert chunks.refusal or taken == content
+
+
+def test_a_cr_at_the_very_end_is_bare() -> None:
+    chunks = ChunkReader(bytes_max=60, line_bytes_max=40, is_binary=False)
+    assert chunks.feed(b"a\r") == b"a"
+    assert chunks.refusal is None
+    chunks.end()
+    assert code_of(chunks.refusal) == "550 5.5.2"

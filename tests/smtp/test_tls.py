@@ -19,7 +19,8 @@ from harness.programs import require_program
 from harness.smtp_client import SmtpClient
 from readdress.config import Config, ConfigError
 from readdress.service import Service
-from readdress.smtp.events import NeedData, TlsAgreed
+from readdress.smtp.events import MessageAbandoned, MessageStarted, NeedData, RecipientGiven, TlsAgreed
+from readdress.smtp.reply import RECIPIENT_OK
 from readdress.smtp.session import Limits, Session, State
 
 ADDRESS = "help@example.com"
@@ -199,3 +200,19 @@ def test_the_session_offers_tls_once_and_forgets_what_was_before() -> None:
     session.receive(b"EHLO client.example\r\n")
     assert isinstance(session.next_event(), NeedData)
     assert b"STARTTLS" not in session.outgoing()
+
+
+def test_a_message_between_two_chunks_is_abandoned_for_tls() -> None:
+    session = Session(hostname="mx.example.com", limits=Limits(), offers_tls=True)
+    session.receive(b"EHLO client.example\r\n")
+    session.next_event()
+    session.receive(b"MAIL FROM:<>\r\nRCPT TO:<b@example.com>\r\nBDAT 0\r\n")
+    assert isinstance(session.next_event(), RecipientGiven)
+    session.answer_recipient(RECIPIENT_OK)
+    assert isinstance(session.next_event(), MessageStarted)
+    assert isinstance(session.next_event(), NeedData)
+    session.receive(b"STARTTLS\r\n")
+    assert isinstance(session.next_event(), TlsAgreed)
+    session.tls_started()
+    assert isinstance(session.next_event(), MessageAbandoned)
+    assert isinstance(session.next_event(), NeedData)
