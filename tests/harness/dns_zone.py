@@ -1,4 +1,4 @@
-"""A DNS server on loopback, over UDP and TCP, whose zone is a table: what the checks ask it, and the troubles it makes."""
+"""A DNS server on loopback, over UDP and TCP: its zone is a table, which also says what trouble it makes."""
 
 import socket
 import socketserver
