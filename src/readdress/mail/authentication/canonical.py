@@ -52,18 +52,15 @@ def hash_body(body: memoryview, *, relaxed: bool) -> BodyHash:
 
 
 def _blocks(body: memoryview) -> Iterator[bytes]:
-    """Pieces of whole lines, so that no run of white space before a line's end is cut."""
-    at = 0
+    """Pieces in which no run of white space, and no line's end, is cut."""
     held = b""
-    while at < len(body):
+    for at in range(0, len(body), _BLOCK_BYTES):
         piece = held + bytes(body[at : at + _BLOCK_BYTES])
-        at += _BLOCK_BYTES
-        end = piece.rfind(b"\r\n") + 2 if at < len(body) else len(piece)
-        if end < 2:
-            # A line longer than a block: its white space may be cut if the cut is in the middle of none.
-            end = len(piece) - 1
-            while end and piece[end - 1] in b" \t\r":
-                end -= 1
+        end = len(piece)
+        if at + _BLOCK_BYTES < len(body):
+            end = piece.rfind(b"\r\n") + 2
+            if end < 2:  # a line longer than a block
+                end = len(piece.rstrip(b" \t\r\n"))
         held = piece[end:]
         if end:
             yield piece[:end]
@@ -82,6 +79,7 @@ def _without_empty_lines(block: bytes) -> bytes:
     end = block[len(kept) :]
     if len(end) % 2 == 0 and end == b"\r\n" * (len(end) // 2):
         return kept
-    while end.endswith(b"\r\n"):  # a lone CR or LF is content
-        end = end[:-2]
-    return kept + end
+    length = len(block)
+    while block.endswith(b"\r\n", 0, length):  # a lone CR or LF is content
+        length -= 2
+    return block[:length]
