@@ -103,8 +103,8 @@ def test_a_wrong_clock_is_corrected_by_the_date_of_the_refusal(told: dict[str, A
     assert told["clock"]["status"] == 200
 
 
-def test_the_sdk_is_pinned_exactly_and_without_a_lock_file() -> None:
-    (version,) = json.loads((FOLDER / "package.json").read_text())["dependencies"].values()
-    assert version[0].isdigit()
+def test_the_packages_are_pinned_exactly_and_without_a_lock_file() -> None:
+    versions = json.loads((FOLDER / "package.json").read_text())["dependencies"].values()
+    assert all(version[0].isdigit() for version in versions)
     assert "package-lock=false" in (FOLDER / ".npmrc").read_text()
     assert not (FOLDER / "package-lock.json").exists()

@@ -44,6 +44,8 @@ class Chain(NamedTuple):
 
 def read_chain(hashed: HashedMessage) -> Chain:
     """RFC 8617 §5.2, steps 1 to 3.A: every instance from 1 on has each field once."""
+    if sum(map(hashed.count, NAMES)) > SETS_MAX * len(NAMES):
+        return Chain([], SETS_MAX + 1, f"more than {SETS_MAX} sets")
     found: dict[int, dict[bytes, Field]] = {}
     broken = ""
     for field in hashed.message.fields:

@@ -32,7 +32,7 @@ def hash_body(body: memoryview, *, relaxed: bool) -> BodyHash:
     """RFC 6376 §3.4.3, §3.4.4: the empty lines at the end count as none, and the last line has its CRLF."""
     digest, length = hashlib.sha256(), 0
     held_back = 0  # empty lines, which count only if something follows
-    for block in _blocks(body):
+    for block in _blocks(body, relaxed=relaxed):
         canonical = _relax(block) if relaxed else block
         kept = _without_empty_lines(canonical)
         empty_lines = (len(canonical) - len(kept)) // 2
@@ -51,19 +51,21 @@ def hash_body(body: memoryview, *, relaxed: bool) -> BodyHash:
     return BodyHash(digest.digest(), length)
 
 
-def _blocks(body: memoryview) -> Iterator[bytes]:
-    """Pieces in which no run of white space, and no line's end, is cut."""
+def _blocks(body: memoryview, *, relaxed: bool) -> Iterator[bytes]:
+    """Pieces in which no line's end is cut, nor, where that counts, the white space before it."""
     held = b""
     for at in range(0, len(body), _BLOCK_BYTES):
         piece = held + bytes(body[at : at + _BLOCK_BYTES])
-        end = len(piece)
+        held = b""
         if at + _BLOCK_BYTES < len(body):
-            end = piece.rfind(b"\r\n") + 2
-            if end < 2:  # a line longer than a block
-                end = len(piece.rstrip(b" \t\r\n"))
-        held = piece[end:]
-        if end:
-            yield piece[:end]
+            kept = piece.removesuffix(b"\r")
+            held = piece[len(kept) :]
+            without_space = kept.rstrip(b" \t") if relaxed else kept
+            if len(without_space) < len(kept):
+                held = b" " + held  # any run of it is one space
+            piece = without_space
+        if piece:
+            yield piece
 
 
 def _relax(block: bytes) -> bytes:

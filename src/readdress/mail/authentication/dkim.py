@@ -20,6 +20,8 @@ from readdress.mail.authentication.signature import (
 from readdress.mail.authentication.verdicts import SIGNATURES_MAX, DkimVerdict
 
 _TEXT_CHARACTERS_MAX = 253
+# So many fields are read to find out which come first.
+_FIELDS_MAX = 100
 # RFC 6008 §4: as much of b= as tells signatures apart.
 _SIGNATURE_CHARACTERS = 8
 
@@ -48,7 +50,7 @@ class DkimChecks:
         self._hashed = hashed
         self._lookups = lookups
         self._now_s = now_s
-        self._fields = hashed.message.named(b"dkim-signature")
+        self._fields = hashed.message.named(b"dkim-signature")[:_FIELDS_MAX]
         self._shown = [_show(field) for field in self._fields]
         self._comes_first = [comes_first(shown.domain) for shown in self._shown]
         self._verdicts: dict[int, DkimVerdict] = {}
@@ -65,7 +67,7 @@ class DkimChecks:
         for place in self._order():
             self._check(place)
         found = tuple(self._verdicts[place] for place in sorted(self._verdicts))
-        left_out = len(self._fields) - len(found)
+        left_out = self._hashed.count(b"dkim-signature") - len(found)
         if left_out:
             # RFC 8601 §2.7.1: neutral is what was not processed.
             found += (DkimVerdict(result="neutral", reason=f"{left_out} more signatures were not looked at"),)

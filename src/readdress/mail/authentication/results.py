@@ -17,6 +17,7 @@ _AUTHSERV_ID_BYTES_MAX = 1_020  # 255 characters, at most four octets each
 
 _TOKEN = re.compile(r"[A-Za-z0-9!#$&'*+\-.^_`{|}~]+")  # RFC 2045 §5.1, without the percent sign
 _ADDRESS = re.compile(r"[A-Za-z0-9!#$&'*+\-.^_`{|}~]+@[A-Za-z0-9\-.]+")
+_WHITE_SPACE = re.compile(rb"[ \t]+")
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
 
 _NAME = b"authentication-results"
@@ -132,10 +133,18 @@ def _skip_comments(value: bytes) -> int:
             depth -= 1
         elif depth and character == b"\\":
             at += 1
-        elif not depth and character not in b" \t":
+        elif character in b" \t":
+            at = _end_of_white_space(value, at)
+            continue
+        elif not depth:
             break
         at += 1
     return at
+
+
+def _end_of_white_space(value: bytes, at: int) -> int:
+    match = _WHITE_SPACE.match(value, at)
+    return match.end() if match else at
 
 
 def _unquote(value: bytes, at: int) -> bytes:

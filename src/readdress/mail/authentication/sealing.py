@@ -142,12 +142,12 @@ def _field(name: str, value: str) -> Field:
 
 
 def _tags_field(name: str, tags: str) -> Field:
-    """A tag a line, and the names of a long h= on lines of their own."""
+    """Folded between tags and between the names of h=; b= stands on a line of its own."""
     lines = [""]
     for spec in tags.split("; "):
         for number, word in enumerate(spec.split(":")):
             glued = f":{word}" if number else f" {word}"
-            if len(lines[-1]) + len(glued) + len(name) > _LINE_CHARACTERS:
+            if word == "b=" or len(name) + len(lines[-1]) + len(glued) > _LINE_CHARACTERS:
                 lines.append("\t")
                 glued = glued.lstrip()
             lines[-1] += glued
