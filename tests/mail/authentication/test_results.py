@@ -5,7 +5,7 @@ import re
 import authres
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from readdress.mail.authentication.results import strip_results
@@ -79,6 +79,7 @@ def test_a_value_that_is_no_token_is_quoted(sender: str, identity: str, shown: s
     assert shown in verdicts(sender=sender, identity=identity).results_field(OURS)
 
 
+@example(sender="größe@", domain="größe@", reason="", identity="helo")
 @given(
     sender=st.text(max_size=400),
     domain=st.text(max_size=400),

@@ -63,7 +63,7 @@ def _value(text: str) -> str:
     address = split_address(text)
     if address.local_part and "@" in text:
         domain = fold_domain(address.domain)
-        if not text.rpartition("@")[0].isascii():
+        if domain and not text.rpartition("@")[0].isascii():
             return _quote(domain)  # RFC 8601 §2.7.2: the domain alone is enough
         text = f"{text.rpartition('@')[0]}@{domain}"
     elif not text.isascii():
