@@ -46,11 +46,9 @@ class DnsServer:
         self.ttl_s = ttl_s
         self.udp_bytes_max = udp_bytes_max
         self.asked: list[tuple[str, str]] = []
-        self._tcp = _Tcp(("127.0.0.1", 0), _TcpHandler)
-        self._tcp.answering = self
+        self._tcp, self._udp = _bind_both()
+        self._tcp.answering = self._udp.answering = self
         self.port = int(self._tcp.server_address[1])
-        self._udp = _Udp(("127.0.0.1", self.port), _UdpHandler)
-        self._udp.answering = self
         self._threads = [
             threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
             for server in (self._tcp, self._udp)
@@ -164,6 +162,17 @@ class _TcpHandler(socketserver.StreamRequestHandler):
         answer = self.server.answering.answer(self.rfile.read(length), tcp=True)
         if answer is not None:
             self.wfile.write(struct.pack("!H", len(answer)) + answer)
+
+
+def _bind_both() -> tuple[_Tcp, _Udp]:
+    """A port that is free for both; others come and go while tests run side by side."""
+    for _ in range(50):
+        tcp = _Tcp(("127.0.0.1", 0), _TcpHandler)
+        try:
+            return tcp, _Udp(tcp.server_address, _UdpHandler)
+        except OSError:
+            tcp.server_close()
+    raise AssertionError("no port is free for both TCP and UDP")
 
 
 class PatientResolver(Resolver):

@@ -1,15 +1,20 @@
 """Look-ups: over UDP and TCP, each once, within one deadline; what strangers answer is bounded."""
 
+import contextlib
 import itertools
 import socket
 import threading
 
 import dns.message
 import dns.rcode
+import dns.rrset
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from harness.dns_zone import SERVFAIL, TIMEOUT, DnsServer, PatientResolver, txt
 from harness.process import free_port
+from readdress.mail.authentication import resolver
 from readdress.mail.authentication.resolver import (
     RESPONSE_BYTES_MAX,
     DnsTemporaryError,
@@ -155,6 +160,27 @@ def test_a_forged_answer_is_waited_out() -> None:
         resolver = Resolver([f"127.0.0.1:{server.getsockname()[1]}"], query_timeout_s=20)
         assert not resolver.begin(20).exists(NAME)
         thread.join(20)
+
+
+def _some_answer() -> bytes:
+    query = dns.message.make_query(NAME, "TXT", id=1)
+    response = dns.message.make_response(query)
+    response.answer.append(dns.rrset.from_text(f"{NAME}.", 300, "IN", "CNAME", "a.test."))
+    response.answer.append(dns.rrset.from_text("a.test.", 300, "IN", "TXT", '"x" "y"'))
+    response.authority.append(dns.rrset.from_text("test.", 300, "IN", "SOA", "a. b. 1 2 3 4 5"))
+    return response.to_wire()
+
+
+@given(changes=st.lists(st.tuples(st.integers(0, 120), st.integers(0, 255)), max_size=6), end=st.integers(0, 200))
+@settings(deadline=None, max_examples=300)
+def test_any_bytes_from_a_server_are_an_answer_or_trouble(changes: list[tuple[int, int]], end: int) -> None:
+    wire = bytearray(_some_answer())
+    for place, value in changes:
+        wire[place % len(wire)] = value
+    response = resolver._parse(dns.message.make_query(NAME, "TXT", id=1), bytes(wire[:end]))
+    if response is not None:
+        with contextlib.suppress(DnsTemporaryError):
+            assert resolver._read(response).ttl_s <= 3_600
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,10 @@ from readdress.mail.authentication.guard import guarded
 from readdress.mail.authentication.resolver import DnsTemporaryError, Lookups, Value, is_dns_name
 from readdress.mail.authentication.verdicts import SpfVerdict
 
-LOOKUPS_MAX = 10  # RFC 7208 §4.6.4; pyspf's own limit, which tests check
-VOID_LOOKUPS_MAX = 2
-# RFC 7208 §3.4 wants records that fit a datagram. pyspf's patterns take the square of a longer text.
+VOID_LOOKUPS_MAX = 2  # RFC 7208 §4.6.4; that of ten terms is pyspf's own
+# RFC 7208 §3.4 wants records that fit a datagram. pyspf's patterns take the square of a term's length.
 _RECORD_BYTES_MAX = 4_096
+_TERM_BYTES_MAX = 512
 
 # Where a message comes from when another server of ours took it first: the real client is not known then.
 _INTERNAL = [
@@ -90,8 +90,11 @@ def _as_pyspf_has_it(spf: Any, value: Value) -> Any:
     """A TXT record is a list of its strings there."""
     if not isinstance(value, bytes):
         return value
-    if len(value) > _RECORD_BYTES_MAX and value[:6].lower() == b"v=spf1":
-        raise spf.PermError(f"the record is longer than {_RECORD_BYTES_MAX} bytes")
+    if value[:6].lower() == b"v=spf1":
+        if len(value) > _RECORD_BYTES_MAX:
+            raise spf.PermError(f"the record is longer than {_RECORD_BYTES_MAX} bytes")
+        if any(len(term) > _TERM_BYTES_MAX for term in value.split(b" ")):
+            raise spf.PermError(f"a term of the record is longer than {_TERM_BYTES_MAX} bytes")
     return [value]
 
 
