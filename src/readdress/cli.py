@@ -1,4 +1,7 @@
-"""The command line: `serve`, `resolve`, `inbox`, `key`. Mistakes end with status 2 and a sentence that helps."""
+"""The command line: `serve`, `resolve`, `inbox`, `trace`, `spool`, `key`.
+
+Mistakes end with status 2 and a sentence that helps.
+"""
 
 import logging
 import os
@@ -210,11 +213,10 @@ def create_key(config: Config, policy: Path | None, name: str) -> None:
 def list_keys(config: Config) -> None:
     """List access keys, without their secrets."""
     from readdress.api import access
-    from readdress.clock import iso_8601
 
     for found in _look(config, access.list_keys):
-        state = f"disabled {iso_8601(found.disabled_ms)}" if found.disabled_ms else "enabled"
-        click.echo(f"{found.id}\t{found.account}\t{iso_8601(found.created_ms)}\t{state}\t{found.name}")
+        state = f"disabled {_iso(found.disabled_ms)}" if found.disabled_ms else "enabled"
+        click.echo(f"{found.id}\t{found.account}\t{_iso(found.created_ms)}\t{state}\t{found.name}")
 
 
 @key.command("disable")
@@ -259,7 +261,136 @@ def inbox(config: Config, address: str, message_id: str | None, limit: int) -> N
 
 
 def _inbox_line(entry: Any) -> str:
+    reasons = ",".join(reason.reason for reason in entry.reasons)
+    return "\t".join((entry.message_id, _iso(entry.received_ms), reasons, f"<{entry.sender}>", entry.subject))
+
+
+@cli.command()
+@click.argument("what", metavar="MESSAGE-ID|ADDRESS", required=False)
+@click.option("--since", metavar="TIME", help="What came since then: a date or time of ISO 8601, UTC unless it says.")
+@click.option("--limit", default=20, type=click.IntRange(1, 1_000), help="How many of the newest messages to tell of.")
+@_with_config
+def trace(config: Config, what: str | None, since: str | None, limit: int) -> None:
+    """Tell what happened to a message, to what an address got, or to all mail since a time.
+
+    One line for each event: how the message came, why it went where, every try, and alias changes around it.
+    """
+    from readdress.api import timeline
+    from readdress.inbox import messages
+
+    if what is None and since is None:
+        raise click.UsageError("say what to trace: a message's id, an address, or --since")
+    since_ms = _instant(since) if since else 0
+
+    def look(tx: Any) -> list[Any]:
+        found = _find_messages(tx, what, since_ms=since_ms, limit=limit)
+        return [(message, timeline.build(tx, message, messages.list_deliveries(tx, message.id))) for message in found]
+
+    traced = _look(config, look)
+    if not traced:
+        raise click.ClickException(f"nothing is known of {what}" if what else "nothing has come since")
+    for message, events in traced:
+        click.echo(f"{message.id}\t<{message.sender}>\t{message.subject}")
+        for event in events:
+            click.echo(f"  {_iso(event.at_ms)}\t{event.event}\t{event.delivery_id or '-'}\t{event.detail}")
+
+
+def _find_messages(tx: Any, what: str | None, *, since_ms: int, limit: int) -> list[Any]:
+    """The messages that `trace` is asked for, the newest first."""
+    from readdress.directory import routing
+    from readdress.inbox import messages
+
+    if what is None:
+        return messages.list_since(tx, since_ms, limit=limit)
+    message = messages.find(tx, what)
+    if message:
+        return [message]
+    found = []
+    for destination in routing.route_text(tx, what).destinations[:1]:
+        entries = messages.list_inbox(tx, address_id=destination.address_id, before_id=None, limit=limit)
+        found = [messages.find(tx, entry.message_id) for entry in entries if entry.received_ms >= since_ms]
+    return [message for message in found if message]
+
+
+def _instant(text: str) -> int:
+    from readdress.directory.settings import parse_instant
+
+    try:
+        return parse_instant(text)
+    except (ValueError, OverflowError):
+        raise click.UsageError(f"--since: {text!r} is no time: give one like 2026-11-22T08:00") from None
+
+
+def _iso(at_ms: int) -> str:
     from readdress.clock import iso_8601
 
-    reasons = ",".join(reason.reason for reason in entry.reasons)
-    return "\t".join((entry.message_id, iso_8601(entry.received_ms), reasons, f"<{entry.sender}>", entry.subject))
+    return iso_8601(at_ms)
+
+
+@cli.group()
+def spool() -> None:
+    """Mail on its way out: what waits, what has failed, another try or none."""
+
+
+@spool.command("list")
+@click.option("--limit", default=100, type=click.IntRange(1, 10_000), help="How many to list.")
+@_with_config
+def list_spool(config: Config, limit: int) -> None:
+    """List deliveries that wait or have failed, oldest first.
+
+    A line has the delivery's id, since when it waits, its state, tries, transport, recipient and the last reply.
+    """
+    from readdress.inbox import messages
+    from readdress.spool import queue
+
+    def look(tx: Any) -> list[str]:
+        lines = []
+        for entry in queue.list_entries(tx, after="", limit=limit):
+            delivery = messages.get_delivery(tx, address_id=entry.address_id, delivery_id=entry.delivery_id)
+            attempts = queue.list_attempts(tx, entry.delivery_id)
+            state = "failed" if entry.has_failed else f"due {_iso(entry.due_ms)}"
+            goal = delivery.next_hop if delivery else "-"
+            last = attempts[-1].reply if attempts else "-"
+            tries = f"{entry.attempts} tries"
+            lines.append(
+                "\t".join((entry.delivery_id, _iso(entry.queued_ms), state, tries, entry.transport, goal, last))
+            )
+        return lines
+
+    for line in _look(config, look):
+        click.echo(line)
+
+
+@spool.command("retry")
+@click.argument("delivery_ids", nargs=-1, required=True, metavar="DELIVERY-ID...")
+@_with_config
+def retry_delivery(config: Config, delivery_ids: tuple[str, ...]) -> None:
+    """Try deliveries now, failed ones too, with all their time before them again."""
+    from readdress.api import spooled
+
+    _change_each(config, delivery_ids, spooled.retry, "is due now")
+
+
+@spool.command("drop")
+@click.argument("delivery_ids", nargs=-1, required=True, metavar="DELIVERY-ID...")
+@_with_config
+def drop_delivery(config: Config, delivery_ids: tuple[str, ...]) -> None:
+    """Give deliveries up without a notice to their senders; their content goes if nothing else needs it."""
+    from readdress.api import spooled
+
+    _change_each(config, delivery_ids, spooled.drop, "is dropped")
+
+
+def _change_each(config: Config, delivery_ids: tuple[str, ...], change: Callable[[Any, str], bool], said: str) -> None:
+    """All of them, or none and status 1."""
+
+    def work(tx: Any, _: Any) -> None:
+        for delivery_id in delivery_ids:
+            if not change(tx, delivery_id):
+                raise click.ClickException(
+                    f"the spool has no delivery {delivery_id}: `readdress spool list` shows them"
+                )
+
+    _change(config, work)
+    for delivery_id in delivery_ids:
+        click.echo(f"{delivery_id} {said}")

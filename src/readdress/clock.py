@@ -27,6 +27,12 @@ def new_id() -> str:
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
+def first_id(at_ms: int) -> str:
+    """What no id made at that time or later comes before."""
+    digits = f"{max(at_ms, 0):012x}"
+    return f"{digits[:8]}-{digits[8:12]}"
+
+
 def _entropy() -> bytes:
     """Eight random bytes; the system is asked for many at a time, since asking costs more than all the rest."""
     try:

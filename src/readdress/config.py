@@ -6,7 +6,7 @@ Every limit is here with its unit. An unknown name or a value out of bounds stop
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -19,6 +19,61 @@ CountOrNone = Annotated[int, Meta(ge=0)]  # 0 is no limit
 
 class ConfigError(Exception):
     """The configuration can't be used; the text names the setting and says what it has to be."""
+
+
+class TransportConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="type"):
+    """A way by which mail goes on; `concurrency` is how many deliveries a node tries by it at a time."""
+
+    concurrency: Annotated[int, Meta(ge=1, le=1_000)] = 10
+    keep_content: bool = False
+
+
+class MaildirConfig(TransportConfig, frozen=True, tag="maildir"):
+    """A Maildir for each address, or one for all; `{address_id}` and `{instance_id}` in the path are filled in."""
+
+    path: Annotated[str, Meta(min_length=1)]
+
+
+class LmtpConfig(TransportConfig, frozen=True, tag="lmtp"):
+    """Another mail store: HOST:PORT or unix:PATH."""
+
+    address: Annotated[str, Meta(min_length=1)]
+
+
+class SmtpConfig(TransportConfig, frozen=True, tag="smtp"):
+    """Another mail server: `host`, or where MX records point when there is none.
+
+    `recipient` names whom the mail is for there; `{local_part}` and `{domain}` in it are the address's own.
+    """
+
+    host: str = ""
+    port: Annotated[int, Meta(ge=1, le=65_535)] = 25
+    tls: Literal["none", "may", "require", "implicit"] = "may"
+    verify: bool = True
+    ca_file: str = ""
+    username: str = ""
+    password: str = ""
+    password_file: str = ""
+    recipient: str = ""
+    allow_private: bool = False
+
+
+class WebhookConfig(TransportConfig, frozen=True, tag="webhook"):
+    """An HTTP endpoint; what is posted is signed with the secret."""
+
+    url: Annotated[str, Meta(pattern=r"\Ahttps?://")]
+    secret: str = ""
+    secret_file: str = ""
+    timeout_ms: Annotated[int, Meta(ge=100, le=600_000)] = 30_000
+    ca_file: str = ""
+    allow_private: bool = False
+
+
+AnyTransport = MaildirConfig | LmtpConfig | SmtpConfig | WebhookConfig
+TransportName = Annotated[str, Meta(pattern=r"\A[a-z0-9][a-z0-9\-]{0,62}\Z")]
+
+# What every deployment has, or means something else: no transport of the configuration has such a name.
+RESERVED_TRANSPORTS = frozenset({"inbox", "discard", "return"})
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -66,6 +121,19 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     peer_messages_per_minute: CountOrNone = 1_000
     peer_bad_recipients_per_minute: CountOrNone = 60
 
+    transports: dict[TransportName, AnyTransport] = {}
+    default_transport: str = "inbox"
+    return_transport: str = ""
+    resolver: str = ""
+    retry_min_ms: Count = 60_000
+    retry_max_ms: Count = 3_600_000
+    retry_for_ms: Count = 5 * 86_400_000  # RFC 5321 §4.5.4.1
+    delay_notice_ms: Count = 4 * 3_600_000
+    lease_ms: Annotated[int, Meta(ge=1_000)] = 60_000
+    seal_domain: str = ""
+    seal_selector: str = ""
+    seal_key: str = ""
+
     @property
     def database_url(self) -> str:
         return self.database or f"sqlite:///{Path(self.data) / 'readdress.db'}"
@@ -89,7 +157,29 @@ def load_config(file: Path | None, environment: Mapping[str, str], options: Mapp
         raise ConfigError(f"{ENVIRONMENT_PREFIX}{min(unknown).upper()} is no setting of Readdress")
     settings |= _typed(from_environment)
     settings |= {name: value for name, value in options.items() if value is not None}
-    return _convert(settings)
+    config = _convert(settings)
+    _check_transports(config)
+    return config
+
+
+def _check_transports(config: Config) -> None:
+    """What one setting can't tell by itself."""
+    taken = RESERVED_TRANSPORTS & config.transports.keys()
+    if taken:
+        raise ConfigError(f"transports.{min(taken)}: the name has a meaning of its own, choose another")
+    if config.default_transport not in {"inbox", *config.transports}:
+        raise ConfigError(f"default_transport: there is no transport named {config.default_transport!r}")
+    returning = config.transports.get(config.return_transport)
+    if config.return_transport and (not isinstance(returning, SmtpConfig) or returning.recipient):
+        raise ConfigError("return_transport has to name a transport of type smtp without a recipient of its own")
+    for name, transport in config.transports.items():
+        if isinstance(transport, SmtpConfig) and transport.recipient and not config.return_transport:
+            raise ConfigError(
+                f"transports.{name} sends mail on to another recipient, and what can't be delivered there has to find "
+                "its way back: name a transport for that in return_transport"
+            )
+    if len({bool(value) for value in (config.seal_domain, config.seal_selector, config.seal_key)}) > 1:
+        raise ConfigError("seal_domain, seal_selector and seal_key go together: give all of them, or none")
 
 
 UNIX_PREFIX = "unix:"

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import uvicorn
 
+from readdress import onward
 from readdress.api import access, idempotency
 from readdress.api.access import Quotas
 from readdress.api.catalogue import OPERATIONS
@@ -25,11 +26,13 @@ from readdress.api.policy import ALLOW_EVERYTHING
 from readdress.api.rates import Rate, Rates
 from readdress.clock import Clock
 from readdress.config import UNIX_PREFIX, Config, ConfigError, split_host_port
-from readdress.directory import instances
+from readdress.directory import instances, settings
 from readdress.gateway.app import Gateway, Settings
 from readdress.gateway.protocol import HttpProtocol
 from readdress.inbox import messages
+from readdress.mail import srs
 from readdress.mail.intake import Intake
+from readdress.mail.notices import Notifier
 from readdress.mail.socketmap import SocketmapServer
 from readdress.smtp.peers import Network, PeerLimits, Peers, parse_networks
 from readdress.smtp.server import Door, SmtpServer, Timeouts
@@ -91,6 +94,12 @@ class Service:
         self.database = open_database(config, self.clock)
         self._new_key = self.database.run(self._prepare)
         self._is_ready = False
+        self._hostname = config.hostname or socket.gethostname()
+        self._dispatcher = onward.build_dispatcher(config)
+        self._notifier = Notifier(hostname=self._hostname, dispatcher=self._dispatcher)
+        self._runner = onward.build_runner(
+            config, self.database, self._notifier, hostname=self._hostname, clock=self.clock
+        )
         certificate = _certificate(config)
         peers, tarpit = _peers(config), _tarpit(config)
         door = partial(self._mail_server, certificate=certificate, peers=peers, tarpit=tarpit)
@@ -106,11 +115,16 @@ class Service:
     def _mail_server(self, name: str, *, certificate: Certificate | None, peers: Peers, tarpit: Tarpit) -> SmtpServer:
         """The door that the setting of that name opens."""
         config = self.config
-        hostname = config.hostname or socket.gethostname()
         door = Door(
             name,
-            Intake(self.database, hostname=hostname),
-            hostname=hostname,
+            Intake(
+                self.database,
+                hostname=self._hostname,
+                dispatcher=self._dispatcher,
+                notifier=self._notifier,
+                on_queued=self._runner.wake,
+            ),
+            hostname=self._hostname,
             lmtp=name == "lmtp",
             certificate=certificate,
             implicit_tls=name == "smtp_tls",
@@ -150,6 +164,7 @@ class Service:
             with contextlib.suppress(NotImplementedError, ValueError):  # Windows; not the main thread
                 loop.add_signal_handler(number, stop.set)
         maintenance = asyncio.create_task(self._maintain())
+        runner = asyncio.create_task(self._runner.run())
         try:
             on_ready(await self._listen())
             await stop.wait()
@@ -158,6 +173,8 @@ class Service:
             maintenance.cancel()
             doors = (self._http, self._smtp, self._lmtp, self._smtp_tls, self._socketmap)
             await asyncio.gather(*(door.stop() for door in doors if door))
+            await self._runner.stop(self.config.drain_ms / 1000)
+            await runner
             self.database.close()
 
     async def _listen(self) -> Ready:
@@ -188,6 +205,7 @@ class Service:
                 request_bytes_max=config.request_bytes_max,
                 token_retention_days=config.token_retention_days,
                 quotas=AWS_QUOTAS if config.aws_limits else Quotas(),
+                transports=frozenset({settings.INBOX, *config.transports}),
             ),
             is_ready=lambda: self._is_ready,
         )
@@ -218,7 +236,8 @@ class Service:
         retention_days = self.config.token_retention_days
 
         def tidy(tx: Transaction) -> int:
-            return idempotency.delete_expired(tx, retention_days=retention_days) + messages.sweep_staged(tx)
+            expired = idempotency.delete_expired(tx, retention_days=retention_days)
+            return expired + messages.sweep_staged(tx) + srs.forget_unused(tx)
 
         while True:
             try:

@@ -33,9 +33,10 @@ class ApiCaller:
         rate: Rate | None = None,
         quotas: Quotas = Quotas(),  # noqa: B008 - frozen
         access_key_id: str = "AKIATEST",
+        transports: frozenset[str] = frozenset({"inbox"}),
     ) -> None:
         self.database = database
-        self.caller = Caller(access_key_id, Scope(account, REGION), parse_policy(policy), quotas)
+        self.caller = Caller(access_key_id, Scope(account, REGION), parse_policy(policy), quotas, transports)
         self._rates = Rates(rate, clock or Clock())
         self._runner = asyncio.Runner()
         self.request_id = ""  # of the last call

@@ -29,8 +29,14 @@ _BROKEN = {
         SELECT message_id, address_id FROM delivery GROUP BY message_id, address_id HAVING count(*) > 1""",
     "a message has all its content (6)": """
         SELECT m.id FROM message m LEFT JOIN content c ON c.message_id = m.id
+        WHERE m.id IN (SELECT message_id FROM delivery
+            WHERE state IN ('QUEUED', 'FAILED') OR state = 'DELIVERED' AND transport = 'inbox')
         GROUP BY m.id HAVING count(c.part) = 0 OR min(c.part) <> 0 OR max(c.part) <> count(c.part) - 1
         OR sum(length(c.bytes)) <> m.size_bytes""",
+    "a delivery is in the spool while it waits or has failed, and only then (6)": """
+        SELECT d.id FROM delivery d LEFT JOIN spool s ON s.delivery_id = d.id
+        WHERE (d.state IN ('QUEUED', 'FAILED')) <> (s.delivery_id IS NOT NULL)
+        UNION SELECT delivery_id FROM spool WHERE delivery_id NOT IN (SELECT id FROM delivery)""",
     "content belongs to a message, or waits for it (6)": """
         SELECT DISTINCT message_id FROM content
         WHERE (message_id IN (SELECT id FROM message)) = (message_id IN (SELECT message_id FROM staged_content))""",

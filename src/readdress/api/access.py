@@ -48,12 +48,13 @@ class Quotas(NamedTuple):
 
 
 class Caller(NamedTuple):
-    """Who called, with a verified signature."""
+    """Who called, with a verified signature; `transports` are the names that an address may choose among."""
 
     access_key_id: str
     scope: Scope
     policy: Policy
     quotas: Quotas
+    transports: frozenset[str]
 
     def check(self, action: str, resource: str) -> None:
         """Raises AccessDeniedException naming both."""

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from readdress.address import fold_domain, split_address
 from readdress.api import paging
 from readdress.api.access import Caller
 from readdress.api.operation import Kind, Operations
@@ -23,7 +24,7 @@ from readdress.api.shapes import (
     TagMap,
 )
 from readdress.clock import iso_8601, new_id
-from readdress.directory import addresses, aliases, instances, search, tags
+from readdress.directory import addresses, aliases, instances, search, settings, tags
 from readdress.errors import (
     DuplicateResourceException,
     IdempotencyException,
@@ -167,7 +168,8 @@ def create_email_address(tx: Transaction, caller: Caller, request: CreateEmailAd
         addresses_max=caller.quotas.addresses_max,
     )
     if request.tags:
-        tags.put(tx, address_id, request.tags)
+        domain = fold_domain(split_address(request.email_address).domain)
+        settings.tag_address(tx, address_id, domain, request.tags, transports=caller.transports)
     return EmailAddressName(
         email_address_id=address_id,
         email_address_arn=caller.scope.address_arn(request.instance_id, address_id),

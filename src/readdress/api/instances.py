@@ -18,7 +18,7 @@ from readdress.api.shapes import (
     model_pattern,
 )
 from readdress.clock import new_id
-from readdress.directory import instances, tags
+from readdress.directory import instances, settings, tags
 from readdress.errors import (
     InternalServiceException,
     InvalidParameterException,
@@ -131,7 +131,7 @@ def create_instance(tx: Transaction, caller: Caller, request: CreateInstanceRequ
         ),
     )
     if request.tags:
-        tags.put(tx, instance_id, request.tags)
+        settings.tag_instance(tx, instance_id, request.tags, transports=caller.transports)
     return CreateInstanceAnswer(id=instance_id, arn=caller.scope.instance_arn(instance_id))
 
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from readdress.api import paging
+from readdress.api import paging, timeline
 from readdress.api.access import Caller
 from readdress.api.operation import Kind, Operations
 from readdress.api.shapes import (
@@ -51,6 +51,8 @@ class MessageSummary(Shape):
     subject: str
     size_bytes: int
     received_timestamp: str
+    transport: str
+    state: str
 
 
 class ListMessagesAnswer(Answer):
@@ -73,7 +75,18 @@ class DeliveryDetail(Shape):
     email_address_id: str
     recipients: list[str]
     reasons: list[Reason]
+    transport: str
+    state: str
     email_address: str | None = None
+
+
+class TimelineEvent(Shape):
+    """RECEIVED, ROUTED, ATTEMPTED or ALIAS_CHANGED, in a sentence."""
+
+    timestamp: str
+    event: str
+    detail: str
+    delivery_id: str | None = None
 
 
 class Connection(Shape):
@@ -92,6 +105,7 @@ class GetMessageAnswer(Answer):
     envelope: Envelope
     deliveries: list[DeliveryDetail]
     connection: Connection
+    timeline: list[TimelineEvent]
 
 
 class MessageContentRequest(MessageRequest):
@@ -120,6 +134,7 @@ class Destination(Shape):
     email_address: str
     reason: str
     alias_id: str | None = None
+    transport: str | None = None
 
 
 class ResolveRecipientAnswer(Answer):
@@ -157,6 +172,8 @@ def list_messages(tx: Transaction, caller: Caller, request: ListMessagesRequest)
                 subject=entry.subject,
                 size_bytes=entry.size_bytes,
                 received_timestamp=iso_8601(entry.received_ms),
+                transport=entry.transport,
+                state=entry.state,
             )
             for entry in found[:page]
         ],
@@ -164,9 +181,9 @@ def list_messages(tx: Transaction, caller: Caller, request: ListMessagesRequest)
     )
 
 
-@operations.declare(f"GET {_INSTANCE}/messages/{{MessageId}}", kind=Kind.READ, resources=["instance/{instance_id}"])
+@operations.declare(f"GET {_INSTANCE}/messages/{{MessageId}}", kind=Kind.SCAN, resources=["instance/{instance_id}"])
 def get_message(tx: Transaction, caller: Caller, request: MessageRequest) -> GetMessageAnswer:
-    """The message's envelope, every delivery in the instance and why, and where it came from."""
+    """The message's envelope, every delivery in the instance and why, where it came from, and what happened to it."""
     message, deliveries = _get(tx, caller, request)
     recipients = dict.fromkeys(recipient for delivery in deliveries for recipient in delivery.recipients)
     return GetMessageAnswer(
@@ -182,10 +199,21 @@ def get_message(tx: Transaction, caller: Caller, request: MessageRequest) -> Get
                 email_address=delivery.address,
                 recipients=delivery.recipients,
                 reasons=_reasons(delivery.reasons),
+                transport=delivery.transport,
+                state=delivery.state,
             )
             for delivery in deliveries
         ],
         connection=Connection(peer=message.peer, ehlo=message.ehlo, tls=message.tls),
+        timeline=[
+            TimelineEvent(
+                timestamp=iso_8601(event.at_ms),
+                event=event.event,
+                detail=event.detail,
+                delivery_id=event.delivery_id or None,
+            )
+            for event in timeline.build(tx, message, deliveries)
+        ],
     )
 
 
@@ -204,8 +232,14 @@ def get_message_content(tx: Transaction, caller: Caller, request: MessageContent
             raise ResourceNotFoundException(
                 f"The message {message.id} has no delivery {request.delivery_id} in this instance."
             )
-        trace = _final_delivery(message, chosen) + trace
-    return MessageContent(content=trace.encode() + messages.content_of(tx, message.id))
+        trace = messages.final_trace(message, chosen)
+    content = messages.content_of(tx, message.id)
+    if content is None:
+        raise ResourceNotFoundException(
+            f"The content of the message {message.id} is not kept: it was passed on or discarded. "
+            "A transport with keep_content keeps it."
+        )
+    return MessageContent(content=trace.encode() + content)
 
 
 @operations.declare(
@@ -227,6 +261,7 @@ def resolve_recipient(tx: Transaction, caller: Caller, request: ResolveRecipient
                 email_address=destination.address,
                 reason=destination.reason,
                 alias_id=destination.alias_id,
+                transport=destination.transport or None,
             )
             for destination in route.destinations
             if destination.instance_id == request.instance_id
@@ -236,7 +271,11 @@ def resolve_recipient(tx: Transaction, caller: Caller, request: ResolveRecipient
 
 def _get(tx: Transaction, caller: Caller, request: MessageRequest) -> tuple[messages.Message, list[messages.Delivery]]:
     instances.get(tx, account=caller.scope.account, instance_id=request.instance_id)
-    deliveries = messages.list_deliveries(tx, message_id=request.message_id, instance_id=request.instance_id)
+    deliveries = [
+        delivery
+        for delivery in messages.list_deliveries(tx, request.message_id)
+        if delivery.instance_id == request.instance_id  # those of others are nobody's business here
+    ]
     message = messages.find(tx, request.message_id) if deliveries else None
     if message is None:
         raise ResourceNotFoundException(
@@ -247,10 +286,3 @@ def _get(tx: Transaction, caller: Caller, request: MessageRequest) -> tuple[mess
 
 def _reasons(reasons: list[messages.Reason]) -> list[Reason]:
     return [Reason(reason=reason, alias_id=alias_id) for reason, alias_id in reasons]
-
-
-def _final_delivery(message: messages.Message, delivery: messages.Delivery) -> str:
-    """What final delivery puts on top of a message (RFC 5321 §4.4, RFC 9228)."""
-    fields = [f"Return-Path: <{message.sender}>", f"Delivered-To: {delivery.address or delivery.address_id}"]
-    fields += [f"X-Original-To: {recipient}" for recipient in delivery.recipients]
-    return "".join(f"{field}\r\n" for field in fields)

@@ -1,10 +1,11 @@
 """Tag, untag and list the tags of an instance or an email address, named by its ARN."""
 
+from readdress.address import fold_domain, split_address
 from readdress.api.access import Caller
 from readdress.api.arn import parse_arn
 from readdress.api.operation import Kind, Operations
 from readdress.api.shapes import Answer, Empty, Request, ResourceArn, TagKeyList, TagMap
-from readdress.directory import addresses, instances, tags
+from readdress.directory import addresses, instances, settings, tags
 from readdress.errors import (
     InternalServiceException,
     InvalidParameterException,
@@ -46,7 +47,12 @@ class ListTagsForResourceAnswer(Answer, rename="camel"):
 @operations.declare("POST /tags/{resourceArn}", common=_ERRORS, kind=Kind.WRITE, resources=_RESOURCES)
 def tag_resource(tx: Transaction, caller: Caller, request: TagResourceRequest) -> Empty:
     """Add tags, or give present ones a new value."""
-    tags.put(tx, _get_id(tx, caller, request.resource_arn), request.tags)
+    resource = _get(tx, caller, request.resource_arn)
+    if isinstance(resource, addresses.EmailAddress):
+        domain = fold_domain(split_address(resource.address).domain)
+        settings.tag_address(tx, resource.id, domain, request.tags, transports=caller.transports)
+    else:
+        settings.tag_instance(tx, resource.id, request.tags, transports=caller.transports)
     return Empty()
 
 
@@ -55,7 +61,7 @@ def tag_resource(tx: Transaction, caller: Caller, request: TagResourceRequest) -
 )
 def untag_resource(tx: Transaction, caller: Caller, request: UntagResourceRequest) -> Empty:
     """Remove tags; keys that are not there are no error."""
-    tags.remove(tx, _get_id(tx, caller, request.resource_arn), request.tag_keys)
+    tags.remove(tx, _get(tx, caller, request.resource_arn).id, request.tag_keys)
     return Empty()
 
 
@@ -64,16 +70,16 @@ def list_tags_for_resource(
     tx: Transaction, caller: Caller, request: ListTagsForResourceRequest
 ) -> ListTagsForResourceAnswer:
     """Every tag of the resource."""
-    return ListTagsForResourceAnswer(tags=tags.of(tx, _get_id(tx, caller, request.resource_arn)))
+    return ListTagsForResourceAnswer(tags=tags.of(tx, _get(tx, caller, request.resource_arn).id))
 
 
-def _get_id(tx: Transaction, caller: Caller, arn: str) -> str:
+def _get(tx: Transaction, caller: Caller, arn: str) -> addresses.EmailAddress | instances.Instance:
     name = parse_arn(arn)
     if name is None:
         raise InvalidParameterException("resourceArn: has to be the ARN of an instance or of an email address in one.")
     if name.scope == caller.scope:
         account, instance_id = caller.scope.account, name.instance_id
         if name.address_id:
-            return addresses.get(tx, account=account, instance_id=instance_id, address_id=name.address_id).id
-        return instances.get(tx, account=account, instance_id=instance_id).id
+            return addresses.get(tx, account=account, instance_id=instance_id, address_id=name.address_id)
+        return instances.get(tx, account=account, instance_id=instance_id)
     raise ResourceNotFoundException(f"The resource {arn} does not exist.")

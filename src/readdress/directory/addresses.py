@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from readdress.address import fold, fold_domain, split_address
+from readdress.clock import new_id
 from readdress.directory import instances, tags
 from readdress.errors import (
     DuplicateResourceException,
@@ -95,6 +96,7 @@ def update(tx: Transaction, address_id: str, *, display_name: str | None, descri
 def delete(tx: Transaction, address_id: str) -> None:
     """The address with its tags and its relation (contract 2.7), which goes by the foreign key."""
     tags.delete_all(tx, address_id)
+    tx.execute(sql.note_deletion, address_id=address_id, id=new_id(), at_ms=tx.now_ms)
     tx.execute(sql.delete_address, id=address_id)
 
 

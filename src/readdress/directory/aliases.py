@@ -4,10 +4,17 @@ An address takes part in at most one relation, on one side (contract 2.3). What 
 present state forbids is a 409 that names the reason, for the caller can change that state.
 """
 
+from typing import NamedTuple
+
+from readdress.clock import new_id
 from readdress.directory import addresses
 from readdress.errors import InvalidRequestException, ResourceConflictException, ResourceNotFoundException
 from readdress.store.database import Transaction
 from readdress.store.queries import load_queries
+
+ASSOCIATED = "ASSOCIATED"
+DISASSOCIATED = "DISASSOCIATED"
+DELETED = "DELETED"
 
 sql = load_queries(__package__, "directory.sql")
 
@@ -21,12 +28,14 @@ def associate(tx: Transaction, *, instance_id: str, primary_id: str, alias_id: s
             _conflict({(alias, primary) for alias, primary in relations}, primary_id=primary_id, alias_id=alias_id)
         )
     tx.execute(sql.insert_alias, alias_id=alias_id, primary_id=primary_id, created_ms=tx.now_ms)
+    note(tx, alias_id=alias_id, primary_id=primary_id, change=ASSOCIATED)
 
 
 def disassociate(tx: Transaction, *, instance_id: str, primary_id: str, alias_id: str) -> None:
     """From the commit on, mail for the former alias reaches its own inbox alone."""
     _lock(tx, instance_id=instance_id, primary_id=primary_id, alias_id=alias_id)
     if tx.execute(sql.delete_alias, alias_id=alias_id, primary_id=primary_id):
+        note(tx, alias_id=alias_id, primary_id=primary_id, change=DISASSOCIATED)
         return
     relations = tx.all(sql.find_relations, one_id=primary_id, other_id=alias_id)
     message = f"The email address {alias_id} is not an alias of {primary_id}."
@@ -36,6 +45,27 @@ def disassociate(tx: Transaction, *, instance_id: str, primary_id: str, alias_id
             "Swap the two identifiers."
         )
     raise ResourceNotFoundException(message)
+
+
+class Change(NamedTuple):
+    """A relation that began or ended; `change` is ASSOCIATED, DISASSOCIATED or DELETED, with one of its addresses."""
+
+    alias_id: str
+    primary_id: str
+    at_ms: int
+    change: str
+
+
+def note(tx: Transaction, *, alias_id: str, primary_id: str, change: str) -> None:
+    tx.execute(
+        sql.insert_history, alias_id=alias_id, id=new_id(), primary_id=primary_id, at_ms=tx.now_ms, change=change
+    )
+
+
+def list_changes(tx: Transaction, address_id: str, *, since_ms: int, until_ms: int, limit: int = 100) -> list[Change]:
+    """What happened to the address's relations, on either side, the newest first."""
+    rows = tx.all(sql.list_history, address_id=address_id, since_ms=since_ms, until_ms=until_ms, limit=limit)
+    return [Change(*row) for row in rows]
 
 
 def _lock(tx: Transaction, *, instance_id: str, primary_id: str, alias_id: str) -> None:

@@ -76,14 +76,46 @@ DELETE FROM alias WHERE alias_id = :alias_id AND primary_id = :primary_id;
 SELECT id FROM email_address WHERE address_key = :address_key {lock};
 
 -- find_route
-SELECT a.id, a.instance_id, a.address, p.id, p.instance_id, p.address
+-- The last column says whether any of the four has settings; the keys of settings are those between the two words.
+SELECT a.id, a.instance_id, a.address, p.id, p.instance_id, p.address,
+    EXISTS (SELECT 1 FROM tag t WHERE t.resource_id IN (a.id, a.instance_id, p.id, p.instance_id)
+        AND t.key > 'readdress:' AND t.key < 'readdress;')
 FROM email_address a
 LEFT JOIN alias r ON r.alias_id = a.id
 LEFT JOIN email_address p ON p.id = r.primary_id
 WHERE a.address_key = :address_key;
 
+-- list_settings
+SELECT resource_id, key, value FROM tag
+WHERE resource_id IN (:address_id, :instance_id, :primary_id, :primary_instance_id)
+    AND key > 'readdress:' AND key < 'readdress;';
+
+-- find_catch_all
+-- The oldest wins, should there be two after all.
+SELECT e.id, e.address_key FROM tag t JOIN email_address e ON e.id = t.resource_id
+WHERE e.domain = :domain AND t.key = :key AND t.value = 'true' ORDER BY e.id LIMIT 1;
+
 -- find_domain
 SELECT 1 FROM email_address WHERE domain = :domain LIMIT 1;
+
+-- find_srs_sender
+SELECT sender FROM srs WHERE token = :token;
+
+-- insert_history
+INSERT INTO alias_history (alias_id, id, primary_id, at_ms, change)
+VALUES (:alias_id, :id, :primary_id, :at_ms, :change);
+
+-- list_history
+SELECT alias_id, primary_id, at_ms, change FROM (
+    SELECT id, alias_id, primary_id, at_ms, change FROM alias_history WHERE alias_id = :address_id
+    UNION SELECT id, alias_id, primary_id, at_ms, change FROM alias_history WHERE primary_id = :address_id) AS changes
+WHERE at_ms BETWEEN :since_ms AND :until_ms ORDER BY id DESC LIMIT :limit;
+
+-- note_deletion
+-- The relation, if there is one, of an address that is about to go.
+INSERT INTO alias_history (alias_id, id, primary_id, at_ms, change)
+SELECT alias_id, :id, primary_id, :at_ms, 'DELETED' FROM alias
+WHERE alias_id = :address_id OR primary_id = :address_id;
 
 -- list_tags
 SELECT key, value FROM tag WHERE resource_id = :resource_id ORDER BY key;

@@ -45,6 +45,7 @@ class Settings(NamedTuple):
     request_bytes_max: int
     token_retention_days: int
     quotas: Quotas
+    transports: frozenset[str]
 
 
 class Gateway:
@@ -141,7 +142,8 @@ class Gateway:
             now_ms=self._clock.now_ms(),
         )
         scope = Scope(account=key.account, region=self._settings.region)
-        return Caller(key.id, scope, access.parse_policy_once(key.policy), self._settings.quotas)
+        settings = self._settings
+        return Caller(key.id, scope, access.parse_policy_once(key.policy), settings.quotas, settings.transports)
 
     async def _health(self) -> HttpResponse:
         """200 when HTTP, SMTP and the database are ready."""

@@ -4,12 +4,13 @@ The content is kept in parts as it was received, so that a message of any size p
 arrive before the message is accepted are staged: no reader sees them, and what is never accepted is swept.
 """
 
-from collections.abc import Sequence
+from enum import StrEnum
 from typing import NamedTuple
 
 import msgspec
 
-from readdress.store.database import Transaction
+from readdress.clock import first_id
+from readdress.store.database import Row, Transaction
 from readdress.store.queries import load_queries
 
 sql = load_queries(__package__, "inbox.sql")
@@ -29,8 +30,21 @@ class Reason(NamedTuple):
     alias_id: str | None
 
 
+class State(StrEnum):
+    """How a delivery stands. Content stays while a delivery is in an inbox, waits or has failed."""
+
+    DELIVERED = "DELIVERED"
+    QUEUED = "QUEUED"
+    FAILED = "FAILED"
+    DISCARDED = "DISCARDED"
+    DROPPED = "DROPPED"
+
+
 class Message(NamedTuple):
-    """A message as accepted; `trace` is our Received field, `tls` the protocol's name or None."""
+    """A message as accepted; `trace` is what we put on top of it, `tls` the protocol's name or None.
+
+    `body`, `smtputf8`, `ret` and `envelope_id` are what MAIL said; `verdicts` is JSON, "" where nothing was checked.
+    """
 
     id: str
     received_ms: int
@@ -41,16 +55,38 @@ class Message(NamedTuple):
     peer: str
     ehlo: str
     tls: str | None
+    body: str = "8BITMIME"
+    smtputf8: bool = False
+    ret: str = ""
+    envelope_id: str = ""
+    verdicts: str = ""
+
+
+class Notices(NamedTuple):
+    """What a sender asked about a recipient (RFC 3461), as given; "" where nothing was asked."""
+
+    recipient: str
+    notify: str
+    original: str
 
 
 class Delivery(NamedTuple):
-    """A message in an inbox; `address` is None once the email address is deleted."""
+    """A message for an address, in its inbox or by a transport; `address` is None once the address is deleted.
+
+    `next_hop` is the recipient to name where it goes on to.
+    """
 
     id: str
     address_id: str
+    message_id: str
+    instance_id: str
     address: str | None
     recipients: list[str]
     reasons: list[Reason]
+    transport: str
+    state: State
+    next_hop: str
+    notices: list[Notices]
 
 
 class InboxEntry(NamedTuple):
@@ -62,39 +98,54 @@ class InboxEntry(NamedTuple):
     subject: str
     size_bytes: int
     received_ms: int
+    transport: str
+    state: str
 
 
 _Strings = msgspec.json.Decoder(list[str])
 _Reasons = msgspec.json.Decoder(list[Reason])
+_Notices = msgspec.json.Decoder(list[Notices])
 
 
 def insert(tx: Transaction, message: Message) -> None:
     tx.execute(sql.insert_message, **message._asdict())
 
 
-def insert_delivery(
-    tx: Transaction,
-    *,
-    delivery_id: str,
-    message_id: str,
-    address_id: str,
-    instance_id: str,
-    recipients: Sequence[str],
-    reasons: Sequence[Reason],
-) -> None:
+def insert_delivery(tx: Transaction, delivery: Delivery) -> None:
     tx.execute(
         sql.insert_delivery,
-        address_id=address_id,
-        id=delivery_id,
-        message_id=message_id,
-        instance_id=instance_id,
-        recipients=msgspec.json.encode(recipients).decode(),
-        reasons=msgspec.json.encode(reasons).decode(),
+        address_id=delivery.address_id,
+        id=delivery.id,
+        message_id=delivery.message_id,
+        instance_id=delivery.instance_id,
+        recipients=msgspec.json.encode(delivery.recipients).decode(),
+        reasons=msgspec.json.encode(delivery.reasons).decode(),
+        transport=delivery.transport,
+        state=delivery.state.value,
+        next_hop=delivery.next_hop,
+        notices=msgspec.json.encode(delivery.notices).decode() if delivery.notices else "",
     )
+
+
+def set_state(tx: Transaction, delivery: Delivery, state: State, *, keeps_content: bool = False) -> None:
+    """Content that no delivery needs any more goes with the last of them."""
+    tx.execute(
+        sql.update_state,
+        address_id=delivery.address_id,
+        id=delivery.id,
+        state=state.value,
+        keeps_content=int(keeps_content),
+    )
+    if tx.one(sql.find_need_of_content, message_id=delivery.message_id) is None:
+        tx.execute(sql.delete_content, message_id=delivery.message_id)
 
 
 def insert_content(tx: Transaction, *, message_id: str, part: int, content: bytes) -> None:
     tx.execute(sql.insert_content, message_id=message_id, part=part, bytes=content)
+
+
+def delete_content(tx: Transaction, message_id: str) -> None:
+    tx.execute(sql.delete_content, message_id=message_id)
 
 
 def stage_content(tx: Transaction, *, message_id: str, part: int, content: bytes, expires_ms: int) -> None:
@@ -139,26 +190,73 @@ def list_inbox(tx: Transaction, *, address_id: str, before_id: str | None, limit
 
 def find(tx: Transaction, message_id: str) -> Message | None:
     row = tx.one(sql.find_message, id=message_id)
-    return Message(*row) if row else None
+    return _message(row) if row else None
 
 
-def list_deliveries(tx: Transaction, *, message_id: str, instance_id: str) -> list[Delivery]:
-    """The message's deliveries in one instance; those in others are nobody's business here."""
-    rows = tx.all(sql.list_deliveries, message_id=message_id, instance_id=instance_id)
-    return [
-        Delivery(delivery_id, address_id, address, _Strings.decode(recipients), _Reasons.decode(reasons))
-        for delivery_id, address_id, address, recipients, reasons in rows
-    ]
+def list_since(tx: Transaction, since_ms: int, *, limit: int) -> list[Message]:
+    """What came since then, the newest first."""
+    return [_message(row) for row in tx.all(sql.list_messages, since_id=first_id(since_ms), limit=limit)]
 
 
-def content_of(tx: Transaction, message_id: str) -> bytes:
-    """The bytes as received, without trace fields."""
-    return b"".join(row[0] for row in tx.all(sql.list_content, message_id=message_id))
+def _message(row: Row) -> Message:
+    return Message(*row)._replace(smtputf8=bool(row[10]))
+
+
+def list_deliveries(tx: Transaction, message_id: str) -> list[Delivery]:
+    """The message's deliveries, in all instances."""
+    return [_delivery(row) for row in tx.all(sql.list_deliveries, message_id=message_id)]
+
+
+def get_delivery(tx: Transaction, *, address_id: str, delivery_id: str) -> Delivery | None:
+    row = tx.one(sql.get_delivery, address_id=address_id, id=delivery_id)
+    return _delivery(row) if row else None
+
+
+def _delivery(row: Row) -> Delivery:
+    delivery_id, address_id, message_id, instance_id, address, recipients, reasons, transport, state, *rest = row
+    next_hop, notices = rest
+    return Delivery(
+        delivery_id,
+        address_id,
+        message_id,
+        instance_id,
+        address,
+        _Strings.decode(recipients),
+        _Reasons.decode(reasons),
+        transport,
+        State(state),
+        next_hop,
+        _Notices.decode(notices) if notices else [],
+    )
+
+
+def content_of(tx: Transaction, message_id: str) -> bytes | None:
+    """The bytes as received, without trace fields; None when they are not kept any more."""
+    parts = tx.all(sql.list_content, message_id=message_id)
+    return b"".join(part[0] for part in parts) if parts else None
+
+
+def final_trace(message: Message, delivery: Delivery) -> str:
+    """What a final delivery puts on top of the content (RFC 5321 §4.4, RFC 9228), our Received field included."""
+    return f"Return-Path: <{message.sender}>\r\n{onward_trace(message, delivery)}"
+
+
+def onward_trace(message: Message, delivery: Delivery) -> str:
+    """The same for a host that will do the final delivery, and say the return path by itself."""
+    fields = [f"Delivered-To: {delivery.address or delivery.address_id}"]
+    fields += [f"X-Original-To: {recipient}" for recipient in delivery.recipients]
+    return "".join(f"{field}\r\n" for field in fields) + message.trace
+
+
+def part_of(tx: Transaction, message_id: str, part: int) -> bytes | None:
+    """A piece of the content, at most about 256 KiB; None past the last."""
+    row = tx.one(sql.find_part, message_id=message_id, part=part)
+    return row[0] if row else None
 
 
 def find_in_inbox(tx: Transaction, *, address_id: str, message_id: str) -> bytes | None:
     """The message below our Received field, if it is in that inbox."""
     if tx.one(sql.find_delivery, message_id=message_id, address_id=address_id) is None:
         return None
-    message = find(tx, message_id)
-    return message.trace.encode() + content_of(tx, message_id) if message else None
+    message, content = find(tx, message_id), content_of(tx, message_id)
+    return message.trace.encode() + content if message and content is not None else None

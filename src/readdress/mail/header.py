@@ -6,6 +6,8 @@ from email.errors import MessageError
 from email.header import decode_header, make_header
 from typing import NamedTuple
 
+from readdress.address import split_address
+
 # How far the end of a header is looked for, its empty line included.
 HEADER_BYTES_MAX = 262_144
 SUBJECT_CHARACTERS_MAX = 998
@@ -17,15 +19,21 @@ _SUBJECT = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _RECEIVED = re.compile(rb"^received[ \t]*:", re.IGNORECASE | re.MULTILINE)
+_DELIVERED_TO = re.compile(rb"^delivered-to[ \t]*:[ \t]*<?([^\r\n>]{1,512}?)>?[ \t]*\r$", re.IGNORECASE | re.MULTILINE)
+_DELIVERED_TO_MAX = 100
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
 
 class HeaderFacts(NamedTuple):
-    """`is_complete` is False where the header does not end within `HEADER_BYTES_MAX`."""
+    """`is_complete` is False where the header does not end within `HEADER_BYTES_MAX`.
+
+    `delivered_to` are the keys of the addresses to which the message says that it was delivered before (RFC 9228).
+    """
 
     subject: str
     received_count: int
     is_complete: bool
+    delivered_to: frozenset[str]
 
 
 def look_at_header(content: bytes, *, is_whole: bool) -> HeaderFacts:
@@ -37,7 +45,12 @@ def look_at_header(content: bytes, *, is_whole: bool) -> HeaderFacts:
         subject=_decode(subject[1]) if subject else "",
         received_count=len(_RECEIVED.findall(header)),
         is_complete=end >= 0 or is_whole,
+        delivered_to=frozenset(map(_key, _DELIVERED_TO.findall(header + b"\r\n")[:_DELIVERED_TO_MAX])),
     )
+
+
+def _key(raw: bytes) -> str:
+    return split_address(raw.decode("utf-8", "replace")).key
 
 
 def _decode(raw: bytes) -> str:

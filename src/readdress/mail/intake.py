@@ -6,20 +6,22 @@ comes in, so that none is held in memory; the accepting transaction makes it vis
 """
 
 import logging
-from collections.abc import Awaitable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from readdress.address import Address
 from readdress.clock import new_id, rfc_5322
 from readdress.directory import routing
 from readdress.inbox import messages
+from readdress.mail.dispatch import Arrival, Dispatcher, arrivals, is_looping
 from readdress.mail.header import HEADER_BYTES_MAX, HeaderFacts, look_at_header
+from readdress.mail.notices import Action, Notifier
+from readdress.mail.transports import Outcome, Result
 from readdress.smtp import reply
+from readdress.smtp.backend import UNIX_PEER, Peer
+from readdress.smtp.envelope import Envelope
 from readdress.smtp.grammar import Path
 from readdress.smtp.reply import Reply
-from readdress.smtp.server import UNIX_PEER, Peer
-from readdress.smtp.session import Envelope
 from readdress.store.database import Database, StoreError, StoreFull, Transaction
 
 log = logging.getLogger("readdress.mail")
@@ -38,43 +40,63 @@ class _RouteRefused(Exception):
         self.answers = answers
 
 
-@dataclass
-class _Arrival:
-    """What leads to one inbox: the recipients as given, and why."""
-
-    destination: routing.Destination
-    recipients: list[str] = field(default_factory=list)
-    reasons: list[messages.Reason] = field(default_factory=list)
-
-
 class Intake:
     """The Backend of the SMTP server."""
 
-    def __init__(self, database: Database, *, hostname: str) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        hostname: str,
+        dispatcher: Dispatcher | None = None,
+        notifier: Notifier | None = None,
+        on_queued: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`on_queued` hears when something is in the spool that may go on at once."""
         self._database = database
         self._hostname = hostname
+        self._dispatcher = dispatcher or Dispatcher()
+        self._notifier = notifier or Notifier(hostname=hostname, dispatcher=self._dispatcher)
+        self._on_queued = on_queued
 
     async def check_recipient(self, recipient: Path) -> Reply:
-        address = _address(recipient)
         try:
-            if await routing.is_published(self._database, address):
-                return reply.RECIPIENT_OK
-            route = await self._database.read(lambda tx: routing.route(tx, address))
+            return await routing.check(self._database, _address(recipient))
         except StoreError:
             log.warning("cannot look up a recipient", exc_info=True)
             return reply.STORE_TROUBLE
-        return route.reply
 
     def begin_message(self, envelope: Envelope, peer: Peer) -> "Incoming":
-        return Incoming(self._database, hostname=self._hostname, envelope=envelope, peer=peer)
+        return Incoming(
+            self._database,
+            hostname=self._hostname,
+            dispatcher=self._dispatcher,
+            notifier=self._notifier,
+            on_queued=self._on_queued,
+            envelope=envelope,
+            peer=peer,
+        )
 
 
 class Incoming:
     """One message on its way in, under the id that it will have."""
 
-    def __init__(self, database: Database, *, hostname: str, envelope: Envelope, peer: Peer) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        hostname: str,
+        dispatcher: Dispatcher,
+        notifier: Notifier,
+        on_queued: Callable[[], None],
+        envelope: Envelope,
+        peer: Peer,
+    ) -> None:
         self._database = database
         self._hostname = hostname
+        self._dispatcher = dispatcher
+        self._notifier = notifier
+        self._on_queued = on_queued
         self._envelope = envelope
         self._peer = peer
         self.id = new_id()
@@ -127,39 +149,55 @@ class Incoming:
         self._trouble = await _or_reply(self._database.write(stage))
 
     async def _store(self, last_part: bytes, facts: HeaderFacts) -> list[Reply]:
-        recipients = [(given.path.text, _address(given.path)) for given in self._envelope.recipients]
-
-        def store(tx: Transaction) -> list[Reply]:
-            arrivals, answers = self._route_all(tx, recipients)
+        def store(tx: Transaction) -> tuple[list[Reply], bool]:
+            arrived, answers = self._route_all(tx, facts)
+            message = self._message(tx, facts)
+            messages.insert(tx, message)
+            deliveries = self._dispatcher.deliver(tx, self.id, arrived)
             if self._parts_staged:
                 messages.unstage_content(tx, self.id)
-            messages.insert(tx, self._message(tx, facts))
             messages.insert_content(tx, message_id=self.id, part=self._parts_staged, content=last_part)
-            _deliver(tx, self.id, arrivals)
-            return answers
+            self._confirm(tx, message, deliveries)
+            if all(delivery.state is messages.State.DISCARDED for delivery in deliveries):
+                messages.delete_content(tx, self.id)
+            return answers, any(delivery.state is messages.State.QUEUED for delivery in deliveries)
 
         try:
-            answers = await _or_reply(self._database.write(store))
+            stored = await _or_reply(self._database.write(store))
         except _RouteRefused as refused:
             return refused.answers
-        return [answers] * len(recipients) if isinstance(answers, Reply) else answers
+        if isinstance(stored, Reply):
+            return [stored] * len(self._envelope.recipients)
+        answers, is_queued = stored
+        if is_queued:
+            self._on_queued()
+        return answers
 
-    def _route_all(self, tx: Transaction, recipients: list[tuple[str, Address]]) -> tuple[list[_Arrival], list[Reply]]:
-        """Every inbox once, whatever leads to it, and a reply for every recipient. Raises _RouteRefused for none.
+    def _confirm(self, tx: Transaction, message: messages.Message, deliveries: list[messages.Delivery]) -> None:
+        """Tell the sender what is in an inbox by now, where they asked for it (RFC 3461 §4.1)."""
+        for delivery in deliveries:
+            if delivery.notices and delivery.state is messages.State.DELIVERED:
+                done = Result(Outcome.DELIVERED, "", "2.1.5")
+                self._notifier.tell(tx, Action.DELIVERED, message, delivery, done)
+
+    def _route_all(self, tx: Transaction, facts: HeaderFacts) -> tuple[list[Arrival], list[Reply]]:
+        """Every destination once, whatever leads to it, and a reply for every recipient. Raises _RouteRefused for none.
 
         LMTP says of each recipient whether it is gone by now. SMTP has one reply for all: when only some are gone the
-        sender is asked to come again, and then hears at RCPT which.
+        sender is asked to come again, and then hears at RCPT which. A loop would only come again: it is refused.
         """
+        recipients = [(given, _address(given.path)) for given in self._envelope.recipients]
         for address in sorted({address for _, address in recipients}, key=lambda address: address.key):
             routing.lock(tx, address)
-        routes = [(text, routing.route(tx, address)) for text, address in recipients]
+        routes = [(given, _without_loops(routing.route(tx, address), facts)) for given, address in recipients]
         good = reply.accepted(self.id)
         if self._peer.protocol != "LMTP" and not all(route.destinations for _, route in routes):
-            good = reply.ROUTE_CHANGED
+            refusals = {route.reply for _, route in routes if not route.destinations}
+            good = reply.LOOP if reply.LOOP in refusals else reply.ROUTE_CHANGED
         answers = [good if route.destinations else route.reply for _, route in routes]
         if not any(answer.is_positive for answer in answers):
             raise _RouteRefused(answers)
-        return _arrivals(routes), answers
+        return arrivals(routes), answers
 
     def _message(self, tx: Transaction, facts: HeaderFacts) -> messages.Message:
         return messages.Message(
@@ -172,6 +210,10 @@ class Incoming:
             peer=self._peer.address,
             ehlo=self._peer.ehlo,
             tls=self._peer.tls,
+            body=self._envelope.body,
+            smtputf8=self._envelope.smtputf8,
+            ret=self._envelope.ret,
+            envelope_id=self._envelope.envelope_id,
         )
 
     def _received_field(self, now_ms: int) -> str:
@@ -202,30 +244,10 @@ def _refuse(facts: HeaderFacts) -> Reply | None:
     return reply.LOOP if facts.received_count > RECEIVED_MAX else None
 
 
-def _arrivals(routes: list[tuple[str, routing.Route]]) -> list[_Arrival]:
-    arrivals: dict[str, _Arrival] = {}
-    for text, route in routes:
-        for destination in route.destinations:
-            arrival = arrivals.setdefault(destination.address_id, _Arrival(destination))
-            reason = messages.Reason(destination.reason, destination.alias_id)
-            if text not in arrival.recipients:
-                arrival.recipients.append(text)
-            if reason not in arrival.reasons:
-                arrival.reasons.append(reason)
-    return list(arrivals.values())
-
-
-def _deliver(tx: Transaction, message_id: str, arrivals: list[_Arrival]) -> None:
-    for arrival in arrivals:
-        messages.insert_delivery(
-            tx,
-            delivery_id=new_id(),
-            message_id=message_id,
-            address_id=arrival.destination.address_id,
-            instance_id=arrival.destination.instance_id,
-            recipients=arrival.recipients,
-            reasons=arrival.reasons,
-        )
+def _without_loops(route: routing.Route, facts: HeaderFacts) -> routing.Route:
+    if facts.delivered_to and any(is_looping(found, facts.delivered_to) for found in route.destinations):
+        return routing.Route((), reply.LOOP)
+    return route
 
 
 async def _or_reply(stored: Awaitable[T]) -> T | Reply:

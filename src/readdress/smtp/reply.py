@@ -72,11 +72,14 @@ BINARY_WANTS_BDAT = Reply(503, "5.5.1", "a message with BODY=BINARYMIME comes by
 BAD_CHUNK = Reply(501, "5.5.4", "give BDAT a number of octets, and LAST for the last of them")
 EARLY_TALKER = Reply(554, "5.5.0", "you spoke before it was your turn")
 UNKNOWN_RECIPIENT = Reply(550, "5.1.1", "no such address here")
+ADDRESS_DISABLED = Reply(550, "5.2.1", "this address takes no mail")
+ADDRESS_PAUSED = Reply(450, "4.2.1", "this address takes no mail now, try again later")
 NOT_OUR_DOMAIN = Reply(550, "5.7.1", "we do not take mail for that domain")
 BARE_CONTENT = Reply(550, "5.5.2", "the message has a CR, LF or NUL outside a line end CRLF")
 CONTENT_LINE_TOO_LONG = Reply(550, "5.6.0", "the message has a line that is too long")
 TOO_BIG = Reply(552, "5.3.4", "the message is too big")
 HEADER_TOO_BIG = Reply(552, "5.3.4", "the header of the message is too big")
+SPOOFED = Reply(550, "5.7.1", "the domain of the author says to refuse such mail (DMARC)")
 LOOP = Reply(554, "5.4.6", "the message has gone through too many hosts, it loops")
 
 

@@ -1,0 +1,47 @@
+"""What an operator may do to a delivery that waits or has failed: another try, or none."""
+
+from readdress.inbox import messages
+from readdress.inbox.messages import State
+from readdress.spool import queue
+from readdress.store.database import Transaction
+
+DROPPED = "DROPPED"
+
+
+def retry(tx: Transaction, delivery_id: str) -> bool:
+    """Due now, with all its time before it again; False where the spool has no such delivery."""
+    entry = queue.find(tx, delivery_id)
+    if entry is None:
+        return False
+    queue.restart(tx, entry)
+    _set_state(tx, entry, State.QUEUED)
+    return True
+
+
+def drop(tx: Transaction, delivery_id: str) -> bool:
+    """Given up, without a notice to the sender; False where the spool has no such delivery."""
+    entry = queue.find(tx, delivery_id)
+    if entry is None:
+        return False
+    queue.settle(tx, delivery_id)
+    queue.record_attempt(
+        tx,
+        queue.Attempt(
+            delivery_id=delivery_id,
+            number=entry.attempts + 1,
+            at_ms=tx.now_ms,
+            duration_ms=0,
+            outcome=DROPPED,
+            remote="",
+            tls="",
+            reply="by an operator",
+        ),
+    )
+    _set_state(tx, entry, State.DROPPED)
+    return True
+
+
+def _set_state(tx: Transaction, entry: queue.Entry, state: State) -> None:
+    delivery = messages.get_delivery(tx, address_id=entry.address_id, delivery_id=entry.delivery_id)
+    if delivery:
+        messages.set_state(tx, delivery, state)
