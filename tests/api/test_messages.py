@@ -70,6 +70,8 @@ def test_a_listed_message_says_who_what_when_and_why(instance: Instance, primary
         "Reasons": [{"Reason": "DIRECT"}],
         "Subject": "hello",
         "SizeBytes": len("Subject: hello\r\n\r\nbody\r\n"),
+        "Transport": "inbox",
+        "State": "DELIVERED",
     }
 
 

@@ -1,60 +1,15 @@
 """Where mail for a recipient goes: the address itself, then its primary, at this instant."""
 
-from collections.abc import Callable
-
 import pytest
 
+from harness.directory import Change, associate, delete, disassociate, publish, route_after
 from readdress.address import Address, split_address
-from readdress.directory import addresses, aliases, instances, routing
-from readdress.store.database import Transaction
 from readdress.store.sqlite import SqliteDatabase
-
-ACCOUNT = "123456789012"
-Change = Callable[[Transaction], None]
-
-
-def publish(address_id: str, text: str, instance_id: str = "one") -> Change:
-    def change(tx: Transaction) -> None:
-        if instances.find(tx, account=ACCOUNT, instance_id=instance_id) is None:
-            instances.create(tx, instances.Instance(instance_id, ACCOUNT, None, "SAML", None, 1, 1, 0))
-        addresses.create(
-            tx,
-            address_id=address_id,
-            instance_id=instance_id,
-            address=text,
-            display_name=None,
-            description=None,
-            addresses_max=None,
-        )
-
-    return change
-
-
-def associate(alias_id: str, primary_id: str) -> Change:
-    return lambda tx: aliases.associate(tx, instance_id="one", primary_id=primary_id, alias_id=alias_id)
-
-
-def disassociate(alias_id: str, primary_id: str) -> Change:
-    return lambda tx: aliases.disassociate(tx, instance_id="one", primary_id=primary_id, alias_id=alias_id)
-
-
-def delete(address_id: str) -> Change:
-    return lambda tx: addresses.delete(tx, address_id)
-
 
 PUBLISHED = (publish("a", "alias@example.com"), publish("p", "primary@example.com"), publish("x", "x@other.example"))
 OF_ALIAS = [("a", "alias@example.com", "DIRECT", None), ("p", "primary@example.com", "ALIAS", "a")]
 OF_ALIAS_ALONE = OF_ALIAS[:1]
 OF_PRIMARY = [("p", "primary@example.com", "DIRECT", None)]
-
-
-def route_after(database: SqliteDatabase, recipient: Address, *changes: Change) -> routing.Route:
-    def work(tx: Transaction) -> routing.Route:
-        for change in changes:
-            change(tx)
-        return routing.route(tx, recipient)
-
-    return database.run(work)
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,14 @@ class Destination(NamedTuple):
     detail: str = ""
     refuses_spoofs: bool = False
 
+    @property
+    def next_hop(self) -> str:
+        """The address with the recipient's detail, for who has the mail next (RFC 5233)."""
+        local_part, _, domain = self.address.rpartition("@")
+        if not self.detail or local_part.endswith('"'):
+            return self.address
+        return f"{local_part}{SEPARATOR}{self.detail}@{domain}"
+
 
 class Route(NamedTuple):
     """The destinations in order, or a refusal: `reply` is what SMTP says either way."""

@@ -76,7 +76,7 @@ class Dispatcher:
             reasons=arrival.reasons,
             transport=transport,
             state=state,
-            next_hop=_next_hop(destination) if state is State.QUEUED else "",
+            next_hop=destination.next_hop if state is State.QUEUED else "",
             notices=arrival.notices,
         )
         messages.insert_delivery(tx, delivery)
@@ -111,14 +111,6 @@ _FIRST_STATES: Final[Mapping[str, State]] = {
     settings.INBOX: State.DELIVERED,
     settings.DISCARD: State.DISCARDED,
 }
-
-
-def _next_hop(destination: routing.Destination) -> str:
-    """The address, with the detail that its recipient had (RFC 5233)."""
-    local_part, _, domain = destination.address.rpartition("@")
-    if not destination.detail or local_part.endswith('"'):
-        return destination.address
-    return f"{local_part}{routing.SEPARATOR}{destination.detail}@{domain}"
 
 
 def is_looping(destination: routing.Destination, delivered_to: Iterable[str]) -> bool:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple, TypeAlias
 
 from readdress.address import Address, fold_domain, split_address
-from readdress.directory import routing
+from readdress.directory import routing, settings
 from readdress.mail.netstring import NetstringError, NetstringReader, NetstringTooLong, encode_netstring
 from readdress.smtp import grammar, reply
 from readdress.smtp.server import UNIX_PEER
@@ -58,7 +58,7 @@ def find_destinations(tx: Transaction, key: str) -> Answer:
     if recipient is None:
         return NOT_FOUND
     route = routing.route(tx, recipient)
-    if not route.destinations or not route.reply.is_positive:
+    if not _is_taken(route):
         return _refuse(route.reply)
     addresses = [_address(destination, recipient) for destination in route.destinations]
     texts = [text for text in map(encode_address, addresses) if text is not None]
@@ -71,7 +71,7 @@ def find_mailbox(tx: Transaction, key: str) -> Answer:
     if recipient is None:
         return NOT_FOUND
     route = routing.route(tx, recipient)
-    if not route.destinations or not route.reply.is_positive:
+    if not _is_taken(route):
         return _refuse(route.reply)
     return Answer("OK", route.destinations[0].address_id)
 
@@ -111,7 +111,12 @@ def encode_address(address: Address) -> str | None:
 
 def _address(destination: routing.Destination, recipient: Address) -> Address:
     """An inbox's address; the postmaster whom nobody has published keeps the domain that was asked for."""
-    return recipient if destination == routing.POSTMASTER_INBOX else split_address(destination.address)
+    return recipient if destination == routing.POSTMASTER_INBOX else split_address(destination.next_hop)
+
+
+def _is_taken(route: routing.Route) -> bool:
+    """Postfix has no way to take a mail and throw it away: an address that does so is refused there."""
+    return any(destination.transport != settings.DISCARD for destination in route.destinations)
 
 
 def _refuse(refusal: reply.Reply) -> Answer:
