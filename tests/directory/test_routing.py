@@ -4,6 +4,7 @@ import pytest
 
 from harness.directory import Change, associate, delete, disassociate, publish, route_after
 from readdress.address import Address, split_address
+from readdress.directory import instances
 from readdress.store.sqlite import SqliteDatabase
 
 PUBLISHED = (publish("a", "alias@example.com"), publish("p", "primary@example.com"), publish("x", "x@other.example"))
