@@ -130,9 +130,20 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     retry_for_ms: Count = 5 * 86_400_000  # RFC 5321 §4.5.4.1
     delay_notice_ms: Count = 4 * 3_600_000
     lease_ms: Annotated[int, Meta(ge=1_000)] = 60_000
+    sender_checks: Literal["auto", "on", "off"] = "auto"
+    check_budget_ms: Annotated[int, Meta(ge=100, le=60_000)] = 10_000
     seal_domain: str = ""
     seal_selector: str = ""
     seal_key: str = ""
+
+    @property
+    def checks_senders(self) -> bool:
+        """Unless told otherwise, a laptop's mail is not worth asking DNS for."""
+        return self.sender_checks == "on" or (self.sender_checks == "auto" and not self.dev)
+
+    @property
+    def nameservers(self) -> list[str]:
+        return [server.strip() for server in self.resolver.split(",") if server.strip()]
 
     @property
     def database_url(self) -> str:

@@ -1,8 +1,9 @@
 """Builds what takes mail on from here out of a Config: the transports by their names, and the runner of the queue."""
 
 import ssl
-from collections.abc import Callable
 from pathlib import Path
+
+import msgspec
 
 from readdress.clock import Clock
 from readdress.config import (
@@ -22,6 +23,7 @@ from readdress.mail.mx import OwnHost
 from readdress.mail.notices import Notifier
 from readdress.mail.queue_runner import QueueRunner, Schedule
 from readdress.mail.resolver import Resolver
+from readdress.mail.sender_checks import SenderChecks
 from readdress.mail.transports import Transport
 from readdress.mail.transports.maildir import Maildir
 from readdress.mail.transports.relay import Lmtp, NextDomain, Smtp
@@ -30,13 +32,52 @@ from readdress.smtp.outgoing import ClientTimeouts, Target
 from readdress.store.database import Database
 
 
+class Seal:
+    """Our own signatures with one key: ARC for mail that leaves our domains, DKIM for notices."""
+
+    def __init__(self, config: Config, *, authserv_id: str) -> None:
+        """Raises ConfigError for a key that can't be used."""
+        from readdress.mail.authentication.sealing import PrivateKeyError, sign_dkim
+
+        self._domain = config.seal_domain
+        self._selector = config.seal_selector
+        self._authserv_id = authserv_id
+        try:
+            self._key = Path(config.seal_key).read_bytes()
+            sign_dkim(b"From: a@example.com\r\n\r\n", self._domain, self._selector, self._key)
+        except (OSError, PrivateKeyError) as error:
+            raise ConfigError(f"seal_key: {error}") from error
+
+    def seal(self, content: bytes, verdicts: str) -> bytes:
+        """The ARC set for a message with the verdicts of its arrival, or nothing; see `sealing.seal`."""
+        from readdress.mail.authentication.sealing import seal
+        from readdress.mail.authentication.verdicts import Verdicts
+
+        found = msgspec.json.decode(verdicts, type=Verdicts)
+        return seal(
+            content,
+            verdicts_field=found.results_field(self._authserv_id),
+            domain=self._domain,
+            selector=self._selector,
+            private_key_pem=self._key,
+            authserv_id=self._authserv_id,
+        )
+
+    def sign(self, notice: bytes) -> bytes:
+        from readdress.mail.authentication.sealing import sign_dkim
+
+        return sign_dkim(notice, self._domain, self._selector, self._key)
+
+
 def build_dispatcher(config: Config) -> Dispatcher:
     return Dispatcher(default_transport=config.default_transport, can_return=bool(config.return_transport))
 
 
-def build_runner(config: Config, database: Database, notifier: Notifier, *, hostname: str, clock: Clock) -> QueueRunner:
+def build_runner(
+    config: Config, database: Database, notifier: Notifier, *, hostname: str, clock: Clock, seal: Seal | None
+) -> QueueRunner:
     """Raises ConfigError for a transport that can't be used."""
-    next_domain = NextDomain(database, _resolver(config), OwnHost(names=(hostname,)), _sealer(config))
+    next_domain = NextDomain(database, _resolver(config), OwnHost(names=(hostname,)), seal.seal if seal else None)
     transports = {
         name: _transport(f"transports.{name}", transport, next_domain, hostname=hostname, clock=clock)
         for name, transport in config.transports.items()
@@ -132,10 +173,21 @@ def _secret(setting: str, text: str, file: str) -> str:
 
 def _resolver(config: Config) -> Resolver:
     try:
-        return Resolver([server.strip() for server in config.resolver.split(",") if server.strip()])
+        return Resolver(config.nameservers)
     except ValueError as error:
         raise ConfigError(f"resolver: {error}") from error
 
 
-def _sealer(config: Config) -> Callable[[bytes], bytes] | None:
-    return None
+def build_seal(config: Config, *, authserv_id: str) -> Seal | None:
+    """Raises ConfigError."""
+    return Seal(config, authserv_id=authserv_id) if config.seal_key else None
+
+
+def build_checks(config: Config, *, authserv_id: str) -> SenderChecks | None:
+    """Raises ConfigError."""
+    if not config.checks_senders:
+        return None
+    try:
+        return SenderChecks(config.nameservers, authserv_id=authserv_id, budget_s=config.check_budget_ms / 1000)
+    except ValueError as error:
+        raise ConfigError(f"resolver: {error}") from error

@@ -96,9 +96,13 @@ class Service:
         self._is_ready = False
         self._hostname = config.hostname or socket.gethostname()
         self._dispatcher = onward.build_dispatcher(config)
-        self._notifier = Notifier(hostname=self._hostname, dispatcher=self._dispatcher)
+        seal = onward.build_seal(config, authserv_id=self._hostname)
+        self._checks = onward.build_checks(config, authserv_id=self._hostname)
+        self._notifier = Notifier(
+            hostname=self._hostname, dispatcher=self._dispatcher, sign=seal.sign if seal else None
+        )
         self._runner = onward.build_runner(
-            config, self.database, self._notifier, hostname=self._hostname, clock=self.clock
+            config, self.database, self._notifier, hostname=self._hostname, clock=self.clock, seal=seal
         )
         certificate = _certificate(config)
         peers, tarpit = _peers(config), _tarpit(config)
@@ -122,6 +126,7 @@ class Service:
                 hostname=self._hostname,
                 dispatcher=self._dispatcher,
                 notifier=self._notifier,
+                checks=self._checks,
                 on_queued=self._runner.wake,
             ),
             hostname=self._hostname,
@@ -175,6 +180,8 @@ class Service:
             await asyncio.gather(*(door.stop() for door in doors if door))
             await self._runner.stop(self.config.drain_ms / 1000)
             await runner
+            if self._checks:
+                self._checks.close()
             self.database.close()
 
     async def _listen(self) -> Ready:

@@ -1,7 +1,8 @@
 """Our own operations: what is in an inbox and why, the message as received, and where a mail would go now."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
+import msgspec
 from msgspec import Meta
 
 from readdress.api import paging, timeline
@@ -98,6 +99,8 @@ class Connection(Shape):
 
 
 class GetMessageAnswer(Answer):
+    """`Authentication` has what the checks of the sender found, where they were made: Spf, Dkim, Arc and Dmarc."""
+
     message_id: str
     received_timestamp: str
     subject: str
@@ -106,6 +109,7 @@ class GetMessageAnswer(Answer):
     deliveries: list[DeliveryDetail]
     connection: Connection
     timeline: list[TimelineEvent]
+    authentication: dict[str, Any] | None = None
 
 
 class MessageContentRequest(MessageRequest):
@@ -214,6 +218,7 @@ def get_message(tx: Transaction, caller: Caller, request: MessageRequest) -> Get
             )
             for event in timeline.build(tx, message, deliveries)
         ],
+        authentication=msgspec.json.decode(message.verdicts) if message.verdicts else None,
     )
 
 

@@ -20,6 +20,7 @@ _SUBJECT = re.compile(
 )
 _RECEIVED = re.compile(rb"^received[ \t]*:", re.IGNORECASE | re.MULTILINE)
 _DELIVERED_TO = re.compile(rb"^delivered-to[ \t]*:[ \t]*<?([^\r\n>]{1,512}?)>?[ \t]*\r$", re.IGNORECASE | re.MULTILINE)
+_RESULTS = re.compile(rb"^authentication-results[ \t]*:", re.IGNORECASE | re.MULTILINE)
 _DELIVERED_TO_MAX = 100
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
@@ -27,13 +28,15 @@ _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 class HeaderFacts(NamedTuple):
     """`is_complete` is False where the header does not end within `HEADER_BYTES_MAX`.
 
-    `delivered_to` are the keys of the addresses to which the message says that it was delivered before (RFC 9228).
+    `delivered_to` are the keys of the addresses to which the message says that it was delivered before (RFC 9228);
+    `has_results` says that somebody has put results of checks on it, who may claim to be us (RFC 8601 §5).
     """
 
     subject: str
     received_count: int
     is_complete: bool
     delivered_to: frozenset[str]
+    has_results: bool
 
 
 def look_at_header(content: bytes, *, is_whole: bool) -> HeaderFacts:
@@ -45,6 +48,7 @@ def look_at_header(content: bytes, *, is_whole: bool) -> HeaderFacts:
         subject=_decode(subject[1]) if subject else "",
         received_count=len(_RECEIVED.findall(header)),
         is_complete=end >= 0 or is_whole,
+        has_results=_RESULTS.search(header) is not None,
         delivered_to=frozenset(map(_key, _DELIVERED_TO.findall(header + b"\r\n")[:_DELIVERED_TO_MAX])),
     )
 

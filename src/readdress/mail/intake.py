@@ -7,7 +7,9 @@ comes in, so that none is held in memory; the accepting transaction makes it vis
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
 
 from readdress.address import Address
 from readdress.clock import new_id, rfc_5322
@@ -16,6 +18,7 @@ from readdress.inbox import messages
 from readdress.mail.dispatch import Arrival, Dispatcher, arrivals, is_looping
 from readdress.mail.header import HEADER_BYTES_MAX, HeaderFacts, look_at_header
 from readdress.mail.notices import Action, Notifier
+from readdress.mail.sender_checks import SenderChecks
 from readdress.mail.transports import Outcome, Result
 from readdress.smtp import reply
 from readdress.smtp.backend import UNIX_PEER, Peer
@@ -23,6 +26,9 @@ from readdress.smtp.envelope import Envelope
 from readdress.smtp.grammar import Path
 from readdress.smtp.reply import Reply
 from readdress.store.database import Database, StoreError, StoreFull, Transaction
+
+if TYPE_CHECKING:
+    from readdress.mail.authentication.verdicts import Verdicts
 
 log = logging.getLogger("readdress.mail")
 
@@ -50,13 +56,15 @@ class Intake:
         hostname: str,
         dispatcher: Dispatcher | None = None,
         notifier: Notifier | None = None,
+        checks: SenderChecks | None = None,
         on_queued: Callable[[], None] = lambda: None,
     ) -> None:
-        """`on_queued` hears when something is in the spool that may go on at once."""
+        """Without `checks` no sender is checked; `on_queued` hears when something is in the spool."""
         self._database = database
         self._hostname = hostname
         self._dispatcher = dispatcher or Dispatcher()
         self._notifier = notifier or Notifier(hostname=hostname, dispatcher=self._dispatcher)
+        self._checks = checks
         self._on_queued = on_queued
 
     async def check_recipient(self, recipient: Path) -> Reply:
@@ -72,6 +80,7 @@ class Intake:
             hostname=self._hostname,
             dispatcher=self._dispatcher,
             notifier=self._notifier,
+            checks=self._checks,
             on_queued=self._on_queued,
             envelope=envelope,
             peer=peer,
@@ -88,6 +97,7 @@ class Incoming:
         hostname: str,
         dispatcher: Dispatcher,
         notifier: Notifier,
+        checks: SenderChecks | None,
         on_queued: Callable[[], None],
         envelope: Envelope,
         peer: Peer,
@@ -96,6 +106,7 @@ class Incoming:
         self._hostname = hostname
         self._dispatcher = dispatcher
         self._notifier = notifier
+        self._checks = checks
         self._on_queued = on_queued
         self._envelope = envelope
         self._peer = peer
@@ -105,19 +116,22 @@ class Incoming:
         self._size_bytes = 0
         self._parts_staged = 0
         self._facts: HeaderFacts | None = None
+        self._verdicts: Verdicts | None = None
         self._trouble: Reply | None = None
 
     async def add(self, content: bytes) -> None:
         self._pieces.append(content)
         self._pieces_bytes += len(content)
-        self._size_bytes += len(content)
         if self._pieces_bytes > PART_BYTES_MAX:
             await self._stage()
 
     async def accept(self) -> list[Reply]:
-        last_part = b"".join(self._pieces)
-        facts = self._facts or look_at_header(last_part, is_whole=True)
+        last_part, facts = self._take_part(is_last=True)
         refusal = self._trouble or _refuse(facts)
+        if self._checks and not refusal:
+            self._verdicts = await self._checks.check(
+                lambda: self._load(last_part), self._size_bytes, envelope=self._envelope, peer=self._peer
+            )
         answers = [refusal] * len(self._envelope.recipients) if refusal else await self._store(last_part, facts)
         if self._parts_staged and not any(answer.is_positive for answer in answers):
             await self.abort()
@@ -132,13 +146,33 @@ class Incoming:
             # What can't be dropped now is swept when its time is over.
             await _or_reply(self._database.write(lambda tx: messages.drop_staged(tx, self.id)))
 
-    async def _stage(self) -> None:
-        content, part = b"".join(self._pieces), self._parts_staged
+    def _take_part(self, *, is_last: bool) -> tuple[bytes, HeaderFacts]:
+        """The pieces so far as a part; the first loses the results that claim to be ours (RFC 8601 §5)."""
+        content = b"".join(self._pieces)
         self._pieces.clear()
         self._pieces_bytes = 0
+        if self._facts is None:
+            self._facts = look_at_header(content, is_whole=is_last)
+            if self._facts.has_results:
+                from readdress.mail.authentication.results import strip_results
+
+                content = strip_results(content, self._hostname)
+        self._size_bytes += len(content)
+        return content, self._facts
+
+    async def _load(self, last_part: bytes) -> bytes:
+        """The whole content, of which all but the last part is in the database."""
+        parts = [
+            await self._database.read(lambda tx, part=part: messages.part_of(tx, self.id, part))  # type: ignore[misc]
+            for part in range(self._parts_staged)
+        ]
+        return b"".join([*(part for part in parts if part is not None), last_part])
+
+    async def _stage(self) -> None:
+        part = self._parts_staged
+        content, _ = self._take_part(is_last=False)
         if self._trouble:
             return
-        self._facts = self._facts or look_at_header(content, is_whole=False)
 
         def stage(tx: Transaction) -> None:
             messages.stage_content(
@@ -184,20 +218,32 @@ class Incoming:
         """Every destination once, whatever leads to it, and a reply for every recipient. Raises _RouteRefused for none.
 
         LMTP says of each recipient whether it is gone by now. SMTP has one reply for all: when only some are gone the
-        sender is asked to come again, and then hears at RCPT which. A loop would only come again: it is refused.
+        sender is asked to come again, and then hears at RCPT which. What would only come again the same is refused: a
+        loop, and a mail whose author's domain disowns it, if one recipient's instance refuses such mail.
         """
         recipients = [(given, _address(given.path)) for given in self._envelope.recipients]
         for address in sorted({address for _, address in recipients}, key=lambda address: address.key):
             routing.lock(tx, address)
-        routes = [(given, _without_loops(routing.route(tx, address), facts)) for given, address in recipients]
+        routes = [(given, self._judge(routing.route(tx, address), facts)) for given, address in recipients]
         good = reply.accepted(self.id)
         if self._peer.protocol != "LMTP" and not all(route.destinations for _, route in routes):
             refusals = {route.reply for _, route in routes if not route.destinations}
-            good = reply.LOOP if reply.LOOP in refusals else reply.ROUTE_CHANGED
+            good = next((final for final in (reply.LOOP, reply.SPOOFED) if final in refusals), reply.ROUTE_CHANGED)
         answers = [good if route.destinations else route.reply for _, route in routes]
         if not any(answer.is_positive for answer in answers):
             raise _RouteRefused(answers)
         return arrivals(routes), answers
+
+    def _judge(self, route: routing.Route, facts: HeaderFacts) -> routing.Route:
+        """The route, or a refusal by what the message says of itself."""
+        if facts.delivered_to and any(is_looping(found, facts.delivered_to) for found in route.destinations):
+            return routing.Route((), reply.LOOP)
+        if self._verdicts and any(found.refuses_spoofs for found in route.destinations):
+            dmarc = self._verdicts.dmarc
+            # Without one author's domain there is no policy to ask for: who could not be spoofed so, only had to try.
+            if (dmarc.result, dmarc.policy) == ("fail", "reject") or (dmarc.result == "permerror" and not dmarc.domain):
+                return routing.Route((), reply.SPOOFED)
+        return route
 
     def _message(self, tx: Transaction, facts: HeaderFacts) -> messages.Message:
         return messages.Message(
@@ -206,7 +252,7 @@ class Incoming:
             sender=self._envelope.sender.text,
             subject=facts.subject,
             size_bytes=self._size_bytes,
-            trace=self._received_field(tx.now_ms),
+            trace=self._trace(tx.now_ms),
             peer=self._peer.address,
             ehlo=self._peer.ehlo,
             tls=self._peer.tls,
@@ -214,7 +260,13 @@ class Incoming:
             smtputf8=self._envelope.smtputf8,
             ret=self._envelope.ret,
             envelope_id=self._envelope.envelope_id,
+            verdicts=msgspec.json.encode(self._verdicts).decode() if self._verdicts else "",
         )
+
+    def _trace(self, now_ms: int) -> str:
+        """What we put on top: what we found out about the message, and how it came."""
+        results = self._verdicts.results_field(self._hostname) if self._verdicts else ""
+        return results + self._received_field(now_ms)
 
     def _received_field(self, now_ms: int) -> str:
         """RFC 5321 §4.4; one recipient may be named, several would betray each other."""
@@ -242,12 +294,6 @@ def _refuse(facts: HeaderFacts) -> Reply | None:
     if not facts.is_complete:
         return reply.HEADER_TOO_BIG
     return reply.LOOP if facts.received_count > RECEIVED_MAX else None
-
-
-def _without_loops(route: routing.Route, facts: HeaderFacts) -> routing.Route:
-    if facts.delivered_to and any(is_looping(found, facts.delivered_to) for found in route.destinations):
-        return routing.Route((), reply.LOOP)
-    return route
 
 
 async def _or_reply(stored: Awaitable[T]) -> T | Reply:

@@ -7,13 +7,16 @@ be forged; and none says more about the recipient than the sender wrote: not the
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import Final
+
+import msgspec
 
 from readdress.clock import new_id, rfc_5322
 from readdress.inbox import messages
 from readdress.inbox.messages import Delivery, Message, Notices, State
+from readdress.mail.authentication.verdicts import Verdicts
 from readdress.mail.dispatch import Dispatcher
 from readdress.mail.transports import Result
 from readdress.smtp import grammar
@@ -75,7 +78,9 @@ _CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 class Notifier:
     """Writes notices, from MAILER-DAEMON at `hostname`."""
 
-    def __init__(self, *, hostname: str, dispatcher: Dispatcher) -> None:
+    def __init__(self, *, hostname: str, dispatcher: Dispatcher, sign: Callable[[bytes], bytes] | None = None) -> None:
+        """`sign` gives a field to put on top of a notice (DKIM)."""
+        self._sign = sign
         self._hostname = hostname
         self._dispatcher = dispatcher
 
@@ -98,6 +103,8 @@ class Notifier:
         report = self._report(tx.now_ms, action, message, delivery, recipients, result)
         notice_id = new_id()
         notice = _compose(self._hostname, notice_id, tx.now_ms, action, message, report, returned_type, content)
+        if self._sign:
+            notice = self._sign(notice) + notice
         stored = Message(
             id=notice_id,
             received_ms=tx.now_ms,
@@ -172,7 +179,18 @@ def _why_not(message: Message, header: bytes) -> str:
         return "it has the null sender"
     if _SENT_BY_PROGRAM.search(header):
         return "a program sent it"
+    if _is_forged(message):
+        return "its sender failed SPF, and no signature is good"
     return ""
+
+
+def _is_forged(message: Message) -> bool:
+    """Whether a notice would most likely go to somebody who never sent the mail."""
+    if not message.verdicts:
+        return False
+    verdicts = msgspec.json.decode(message.verdicts, type=Verdicts)
+    is_signed = any(signature.result == "pass" for signature in verdicts.dkim)
+    return verdicts.spf.result in {"fail", "softfail"} and not is_signed
 
 
 def _status(action: Action, result: Result) -> str:

@@ -1,4 +1,4 @@
-"""The verdicts of the checks, as they are stored with a message and shown by the API.
+"""The verdicts of the checks, as they are stored with a message and shown by the API: their JSON is the wire's.
 
 Result names are those of RFC 8601 §2.7 and RFC 8617 §10.1. `reason` is ours, for people; texts that a sender wrote are
 bounded, and are to be quoted by whoever shows them.
@@ -12,7 +12,7 @@ from readdress.mail.authentication import results
 SIGNATURES_MAX = 10
 
 
-class SpfVerdict(msgspec.Struct, frozen=True, kw_only=True):
+class SpfVerdict(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
     """RFC 7208. `identity` is `mailfrom`, or `helo` for the null sender; `sender` is what was checked."""
 
     result: str
@@ -22,7 +22,7 @@ class SpfVerdict(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
 
 
-class DkimVerdict(msgspec.Struct, frozen=True, kw_only=True):
+class DkimVerdict(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
     """RFC 6376: one signature. `signature` is the beginning of b=, which tells two signatures apart (RFC 6008)."""
 
     result: str
@@ -33,7 +33,7 @@ class DkimVerdict(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
 
 
-class ArcVerdict(msgspec.Struct, frozen=True, kw_only=True):
+class ArcVerdict(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
     """RFC 8617: the chain as it arrived, with the number of its sets and who sealed it last."""
 
     result: str
@@ -42,7 +42,7 @@ class ArcVerdict(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
 
 
-class DmarcVerdict(msgspec.Struct, frozen=True, kw_only=True):
+class DmarcVerdict(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
     """RFC 9989. `domain` is the Author Domain, `policy_domain` where the record was found.
 
     `policy` is what the owner asks for mail that fails: none, quarantine or reject, after np, sp and t. `aligned` names
@@ -57,7 +57,7 @@ class DmarcVerdict(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
 
 
-class Verdicts(msgspec.Struct, frozen=True, kw_only=True):
+class Verdicts(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
     """What was found out about one message; without a signature `dkim` is one verdict `none`."""
 
     spf: SpfVerdict

@@ -4,6 +4,7 @@ Mail that leaves our domains gets an envelope sender of ours (SRS), so that boun
 seal, so that the next host can see what ours found. Both only then: inside our domains the sender stays as it was.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, cast
@@ -51,13 +52,13 @@ class Lmtp:
 class NextDomain:
     """What a mail needs when it leaves our domains.
 
-    `seal` gives the ARC fields for a whole message, or nothing.
+    `seal` gives the ARC fields for a whole message and the verdicts of its arrival, or nothing.
     """
 
     database: Database
     resolver: Resolver
     own: OwnHost
-    seal: Callable[[bytes], bytes] | None
+    seal: Callable[[bytes, str], bytes] | None
 
 
 class Smtp:
@@ -114,9 +115,10 @@ class Smtp:
         if is_local or job.delivery.address_id == routing.RETURN:
             return message.sender, b""
         seal = b""
-        if next_domain.seal:
-            content = b"".join([piece async for piece in job.content()])
-            seal = next_domain.seal(messages.onward_trace(message, job.delivery).encode() + content)
+        if next_domain.seal and message.verdicts:
+            trace = messages.onward_trace(message, job.delivery).encode()
+            content = b"".join([trace, *[piece async for piece in job.content()]])
+            seal = await asyncio.to_thread(next_domain.seal, content, message.verdicts)
         sender_domain = split_address(message.sender).domain
         our_domain = split_address(job.delivery.address or job.delivery.next_hop).domain
         if not message.sender:
