@@ -178,7 +178,7 @@ class Service:
             maintenance.cancel()
             doors = (self._http, self._smtp, self._lmtp, self._smtp_tls, self._socketmap)
             await asyncio.gather(*(door.stop() for door in doors if door))
-            await self._runner.stop(self.config.drain_ms / 1000)
+            self._runner.stop(self.config.drain_ms / 1000)
             await runner
             if self._checks:
                 self._checks.close()

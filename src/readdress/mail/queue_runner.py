@@ -10,6 +10,7 @@ import logging
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass
 from time import monotonic
 from typing import NamedTuple
 
@@ -31,6 +32,10 @@ ATTEMPT_S_MAX = 3_600.0
 RECORD_RETRY_S = 1.0
 
 TIME_EXPIRED = "4.4.7"
+
+
+class ContentGone(Exception):
+    """The message's content is not kept any more: while our lease had ended, another node has settled its delivery."""
 
 
 class Schedule(NamedTuple):
@@ -71,16 +76,17 @@ class QueueRunner:
         self._clock = clock
         self._owner = new_id()
         self._woken = asyncio.Event()
-        self._running: Counter[str] = Counter()
-        self._tries: set[asyncio.Task[None]] = set()
+        self._running: Counter[Transport] = Counter()
+        self._tries: dict[asyncio.Task[None], str] = {}  # each with its delivery's id
         self._is_stopping = False
+        self._drain_s = 0.0
 
     def wake(self) -> None:
         """Something new is in the spool."""
         self._woken.set()
 
     async def run(self) -> None:
-        """Until `stop`; trouble with the database is waited out."""
+        """Until `stop`, and what that leaves time for; trouble with the database is waited out."""
         renewing = asyncio.create_task(self._renew())
         unknown_at = 0.0
         try:
@@ -95,33 +101,39 @@ class QueueRunner:
                         await self._try_unknown()
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._woken.wait(), POLL_S)
+            await self._drain()
         finally:
             renewing.cancel()
 
-    async def stop(self, drain_s: float) -> None:
-        """No new tries; those in hand have `drain_s` to end, and the rest is anybody's."""
+    def stop(self, drain_s: float) -> None:
+        """No new tries; those in hand have `drain_s` to end, and then `run` does, too."""
         self._is_stopping = True
+        self._drain_s = drain_s
         self.wake()
+
+    async def _drain(self) -> None:
+        """What does not end in time is anybody's at once, and need not wait for its lease to end."""
         if self._tries:
-            await asyncio.wait(self._tries, timeout=drain_s)
-        for task in self._tries:
+            await asyncio.wait(self._tries, timeout=self._drain_s)
+        tries = list(self._tries)
+        for task in tries:
             task.cancel()
-        await asyncio.gather(*self._tries, return_exceptions=True)
+        await asyncio.gather(*tries, return_exceptions=True)
         with _trouble_is_logged():
             await self._database.write(lambda tx: queue.release(tx, self._owner))
 
     async def _start_tries(self, name: str, transport: Transport) -> None:
-        free = transport.concurrency - self._running[name]
+        free = transport.concurrency - self._running[transport]
         if free <= 0 or not await self._database.read(lambda tx: queue.is_any_due(tx, name)):
             return
         entries = await self._database.write(
             lambda tx: queue.lease(tx, transport=name, owner=self._owner, lease_ms=self._lease_ms, limit=free)
         )
         for entry in entries:
-            self._running[name] += 1
+            self._running[transport] += 1
             task = asyncio.create_task(self._try(entry, transport))
-            self._tries.add(task)
-            task.add_done_callback(self._tries.discard)
+            self._tries[task] = entry.delivery_id
+            task.add_done_callback(self._tries.pop)
 
     async def _try_unknown(self) -> None:
         for name in await self._database.read(queue.list_transports):
@@ -130,11 +142,15 @@ class QueueRunner:
                 await self._start_tries(name, _Unknown(name))
 
     async def _renew(self) -> None:
+        """Only what is being tried: what an error has left behind has to come free."""
         while True:
             await asyncio.sleep(self._lease_ms / 3_000)
-            if self._tries:
+            held = list(self._tries.values())
+            if held:
                 with _trouble_is_logged():
-                    await self._database.write(lambda tx: queue.renew(tx, owner=self._owner, lease_ms=self._lease_ms))
+                    await self._database.write(
+                        lambda tx, held=held: queue.renew(tx, held, owner=self._owner, lease_ms=self._lease_ms)  # type: ignore[misc]
+                    )
 
     async def _try(self, entry: queue.Entry, transport: Transport) -> None:
         try:
@@ -156,10 +172,10 @@ class QueueRunner:
             )
             log.info("delivery %s by %s: %s %s", entry.delivery_id, entry.transport, result.outcome, attempt.reply)
             await self._record(job, result, attempt, keep_content=transport.keep_content)
-        except StoreError:
-            log.exception("a delivery is put off until its lease ends")
+        except Exception:
+            log.exception("delivery %s is put off until its lease ends", entry.delivery_id)
         finally:
-            self._running[entry.transport] -= 1
+            self._running[transport] -= 1
             self.wake()
 
     async def _load(self, entry: queue.Entry) -> Job | None:
@@ -171,15 +187,17 @@ class QueueRunner:
         if delivery is None or message is None:
             log.error("delivery %s is in the spool and has no message", entry.delivery_id)
             return None
-        return Job(delivery, message, entry.attempts, lambda: self._content(entry.message_id))
+        return Job(delivery, message, entry.attempts, lambda: self._content(message))
 
-    async def _content(self, message_id: str) -> AsyncIterator[bytes]:
-        part = 0
-        while True:
-            content = await self._database.read(lambda tx, part=part: messages.part_of(tx, message_id, part))  # type: ignore[misc]
+    async def _content(self, message: messages.Message) -> AsyncIterator[bytes]:
+        """Raises ContentGone rather than to end early."""
+        part, missing_bytes = 0, message.size_bytes
+        while missing_bytes > 0:
+            content = await self._database.read(lambda tx, part=part: messages.part_of(tx, message.id, part))  # type: ignore[misc]
             if content is None:
-                return
+                raise ContentGone
             yield content
+            missing_bytes -= len(content)
             part += 1
 
     async def _record(self, job: Job, result: Result, attempt: queue.Attempt, *, keep_content: bool) -> None:
@@ -223,17 +241,16 @@ class QueueRunner:
             self._notifier.tell(tx, Action.DELAYED, job.message, job.delivery, result)
 
 
+@dataclass(frozen=True)
 class _Unknown:
     """Stands for a transport that the configuration does not have, or not on this node."""
 
-    concurrency = 10
-    keep_content = False
-
-    def __init__(self, name: str) -> None:
-        self._name = name
+    name: str
+    concurrency: int = 10
+    keep_content: bool = False
 
     async def deliver(self, job: Job) -> Result:  # noqa: ARG002
-        return Result(Outcome.TEMPORARY, f"no transport named {self._name} is configured", "4.3.5")
+        return Result(Outcome.TEMPORARY, f"no transport named {self.name} is configured", "4.3.5")
 
 
 async def _attempt(job: Job, transport: Transport) -> Result:
@@ -245,6 +262,8 @@ async def _attempt(job: Job, transport: Transport) -> Result:
     except StoreError:
         log.exception("cannot read what is to be delivered")
         return Result(Outcome.TEMPORARY, "cannot read the message now", "4.3.0")
+    except ContentGone:
+        return Result(Outcome.TEMPORARY, "the content is gone: somebody else has settled the delivery", "4.3.0")
     except Exception:
         log.exception("delivery %s: an error of our own", job.delivery.id)
         return Result(Outcome.TEMPORARY, "an error of our own, see the log", "4.3.0")
@@ -252,7 +271,10 @@ async def _attempt(job: Job, transport: Transport) -> Result:
 
 @contextlib.contextmanager
 def _trouble_is_logged() -> Iterator[None]:
+    """So that no trouble ends the loop which it happens in."""
     try:
         yield
     except StoreError:
         log.warning("the spool has to wait for the database", exc_info=True)
+    except Exception:
+        log.exception("an error of our own in the spool")

@@ -4,6 +4,7 @@ A lease ends by itself, so what a dead node held is tried again by another; ther
 its id is what a receiver can tell the copies by. Failed deliveries stay until somebody retries or drops them.
 """
 
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from readdress.store.database import Transaction
@@ -72,9 +73,10 @@ def lease(tx: Transaction, *, transport: str, owner: str, lease_ms: int, limit: 
     return taken
 
 
-def renew(tx: Transaction, *, owner: str, lease_ms: int) -> None:
-    """Everything that the owner still holds, for `lease_ms` from now."""
-    tx.execute(sql.renew, owner=owner, until_ms=tx.now_ms + lease_ms, now_ms=tx.now_ms)
+def renew(tx: Transaction, delivery_ids: Iterable[str], *, owner: str, lease_ms: int) -> None:
+    """Those of the deliveries that the owner still holds, for `lease_ms` from now."""
+    for delivery_id in delivery_ids:
+        tx.execute(sql.renew, delivery_id=delivery_id, owner=owner, until_ms=tx.now_ms + lease_ms, now_ms=tx.now_ms)
 
 
 def release(tx: Transaction, owner: str) -> None:
@@ -105,6 +107,11 @@ def restart(tx: Transaction, entry: Entry) -> None:
 
 def note_delay_told(tx: Transaction, delivery_id: str) -> None:
     tx.execute(sql.note_delay_told, delivery_id=delivery_id)
+
+
+def is_delay_told(tx: Transaction, delivery_id: str) -> bool:
+    row = tx.one(sql.find_entry, delivery_id=delivery_id)
+    return row is not None and bool(Entry(*row).delay_told)
 
 
 def settle(tx: Transaction, delivery_id: str) -> None:

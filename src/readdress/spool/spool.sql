@@ -17,7 +17,8 @@ UPDATE spool SET lease_owner = :owner, leased_until_ms = :until_ms, attempts = a
 WHERE delivery_id = :delivery_id AND leased_until_ms <= :now_ms AND due_ms <= :now_ms;
 
 -- renew
-UPDATE spool SET leased_until_ms = :until_ms WHERE lease_owner = :owner AND leased_until_ms > :now_ms;
+UPDATE spool SET leased_until_ms = :until_ms
+WHERE delivery_id = :delivery_id AND lease_owner = :owner AND leased_until_ms > :now_ms;
 
 -- release
 UPDATE spool SET lease_owner = '', leased_until_ms = 0 WHERE lease_owner = :owner;
