@@ -84,10 +84,27 @@ def _names(folder: Path) -> Iterator[str]:
 
 
 def _create(folder: Path, path: Path) -> BinaryIO:
+    """For the service's own user, whatever the umask is."""
     for subfolder in ("tmp", "new", "cur"):
-        (folder / subfolder).mkdir(parents=True, exist_ok=True, mode=0o700)
+        _make_folder(folder / subfolder)
     path.unlink(missing_ok=True)  # a try that died
-    return path.open("xb")
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+
+
+def _make_folder(folder: Path) -> None:
+    """With its parents, and each of them on disk: a power cut must not take a folder with mail in it."""
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True, mode=0o700)
+        _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _sync(file: BinaryIO) -> None:
@@ -107,9 +124,5 @@ def _publish(folder: Path, file: Path, name: str) -> str:
             raise
         file.rename(final)  # a file system without hard links
     file.unlink(missing_ok=True)
-    descriptor = os.open(final.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    _sync_folder(final.parent)
     return f"new/{final.name}"
