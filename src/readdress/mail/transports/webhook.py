@@ -28,6 +28,7 @@ from readdress.mail.transports import Job, Outcome, Result
 
 RESPONSE_BYTES_MAX = 65_536
 READ_BYTES = 16_384
+_WITH_IPV4_AT_THE_END = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("::/96"))
 SECRET_PREFIX = "whsec_"  # noqa: S105 - a prefix
 
 
@@ -110,15 +111,14 @@ class Webhook:
         lines = [f"POST {self._endpoint.target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
         reader, writer = await self._connect()
         try:
-            writer.write("\r\n".join([*lines, "", ""]).encode())
-            async for piece in _body(job, opening, closing):
-                writer.write(piece)
-                await writer.drain()
+            with contextlib.suppress(ConnectionError):  # an endpoint may have answered before it read everything
+                writer.write("\r\n".join([*lines, "", ""]).encode())
+                async for piece in _body(job, opening, closing):
+                    writer.write(piece)
+                    await writer.drain()
             return await _read_response(reader)
         finally:
-            writer.close()
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
+            writer.transport.abort()  # closing in order would wait for who does not read
 
     def _host_field(self) -> str:
         host = f"[{self._endpoint.host}]" if ":" in self._endpoint.host else self._endpoint.host
@@ -165,8 +165,17 @@ def is_public(address: str) -> bool:
     """Whether an IP address belongs to the open internet; an IPv4 address inside an IPv6 one is looked at itself."""
     found = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(found, ipaddress.IPv6Address):
-        found = found.ipv4_mapped or found.sixtofour or found
+        if found.is_site_local:
+            return False
+        found = found.ipv4_mapped or found.sixtofour or _last_four_bytes(found) or found
     return found.is_global and not found.is_multicast
+
+
+def _last_four_bytes(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    """The IPv4 address that a translator makes of it (RFC 6052 §2.1), or that it is compatible with (RFC 4291)."""
+    if any(address in network for network in _WITH_IPV4_AT_THE_END):
+        return ipaddress.IPv4Address(address.packed[-4:])
+    return None
 
 
 def _key(secret: str) -> bytes:
@@ -244,10 +253,10 @@ async def _read_response(reader: asyncio.StreamReader) -> tuple[int, str]:
             break
         try:
             response.parser.feed_data(data)
-        except httptools.HttpParserError:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             _refuse("it does not speak HTTP")
     if not response.status:
-        _refuse("it closed the connection without an answer")
+        _refuse("it gave no answer, or one without an end")
     text = response.body[:200].decode("utf-8", "replace")
     return response.status, "".join(letter if letter.isprintable() else " " for letter in text)
 
