@@ -51,6 +51,9 @@ FROM delivery d LEFT JOIN email_address a ON a.id = d.address_id
 WHERE d.message_id = :message_id
 ORDER BY d.id;
 
+-- list_passed_on
+SELECT address_id FROM delivery WHERE message_id = :message_id AND transport NOT IN ('inbox', 'discard');
+
 -- get_delivery
 SELECT d.id, d.address_id, d.message_id, d.instance_id, a.address, d.recipients, d.reasons, d.transport, d.state,
     d.next_hop, d.notices

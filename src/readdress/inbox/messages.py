@@ -238,14 +238,28 @@ def content_of(tx: Transaction, message_id: str) -> bytes | None:
 
 def final_trace(message: Message, delivery: Delivery) -> str:
     """What a final delivery puts on top of the content (RFC 5321 §4.4, RFC 9228), our Received field included."""
-    return f"Return-Path: <{message.sender}>\r\n{onward_trace(message, delivery)}"
+    delivered_to = f"Delivered-To: {delivery.address or delivery.next_hop or delivery.address_id}\r\n"
+    return f"Return-Path: <{message.sender}>\r\n{delivered_to}{_originally_to(delivery)}{message.trace}"
 
 
-def onward_trace(message: Message, delivery: Delivery) -> str:
-    """The same for a host that will do the final delivery, and say the return path by itself."""
-    fields = [f"Delivered-To: {delivery.address or delivery.address_id}"]
-    fields += [f"X-Original-To: {recipient}" for recipient in delivery.recipients]
-    return "".join(f"{field}\r\n" for field in fields) + message.trace
+def onward_trace(message: Message, delivery: Delivery, recipient: str) -> str:
+    """The same for a next host, which does the final delivery to `recipient` and says so by itself.
+
+    Delivered-To is said only where another recipient stands for ours from here on: to a host that knows the same
+    address it would be the mark of a loop (RFC 9228 §2).
+    """
+    is_forwarded = recipient != delivery.next_hop
+    delivered_to = f"Delivered-To: {delivery.address or delivery.next_hop}\r\n" if is_forwarded else ""
+    return f"{delivered_to}{_originally_to(delivery)}{message.trace}"
+
+
+def _originally_to(delivery: Delivery) -> str:
+    return "".join(f"X-Original-To: {recipient}\r\n" for recipient in delivery.recipients)
+
+
+def list_passed_on(tx: Transaction, message_id: str) -> list[str]:
+    """The ids of the addresses from which the message, if it is one of ours, went on to elsewhere."""
+    return [address_id for (address_id,) in tx.all(sql.list_passed_on, message_id=message_id)]
 
 
 def part_of(tx: Transaction, message_id: str, part: int) -> bytes | None:

@@ -3,7 +3,7 @@
 Also how mail of our own comes to be: a notice to a sender is a message like any other, and goes the same ways.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -113,6 +113,11 @@ _FIRST_STATES: Final[Mapping[str, State]] = {
 }
 
 
-def is_looping(destination: routing.Destination, delivered_to: Iterable[str]) -> bool:
-    """Whether the message was delivered to the very address before, by the keys of its Delivered-To fields."""
-    return split_address(destination.address).key in delivered_to
+def passed_on_before(tx: Transaction, received_ids: Iterable[str]) -> set[str]:
+    """The ids of the addresses from which mail went on that has come back, by the ids in its Received fields."""
+    return {address_id for received_id in received_ids for address_id in messages.list_passed_on(tx, received_id)}
+
+
+def is_looping(destination: routing.Destination, *, delivered_to: Collection[str], passed_on: Collection[str]) -> bool:
+    """Whether the message was at the very address before: by the keys of its Delivered-To fields, or by ourselves."""
+    return destination.address_id in passed_on or split_address(destination.address).key in delivered_to

@@ -6,7 +6,7 @@ comes in, so that none is held in memory; the accepting transaction makes it vis
 """
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
@@ -15,8 +15,8 @@ from readdress.address import Address
 from readdress.clock import new_id, rfc_5322
 from readdress.directory import routing
 from readdress.inbox import messages
-from readdress.mail.dispatch import Arrival, Dispatcher, arrivals, is_looping
-from readdress.mail.header import HEADER_BYTES_MAX, HeaderFacts, look_at_header
+from readdress.mail.dispatch import Arrival, Dispatcher, arrivals, is_looping, passed_on_before
+from readdress.mail.header import HEADER_BYTES_MAX, RECEIVED_MAX, HeaderFacts, look_at_header
 from readdress.mail.notices import Action, Notifier
 from readdress.mail.sender_checks import SenderChecks
 from readdress.mail.transports import Outcome, Result
@@ -36,8 +36,6 @@ T = TypeVar("T")
 
 PART_BYTES_MAX = HEADER_BYTES_MAX  # so that a first part shows the whole of a header
 STAGING_MS_MAX = 3_600_000
-# RFC 5321 §6.3 asks for 100 at least where loops are found by counting alone; contract 6 says 50.
-RECEIVED_MAX = 50
 
 
 class _RouteRefused(Exception):
@@ -224,7 +222,8 @@ class Incoming:
         recipients = [(given, _address(given.path)) for given in self._envelope.recipients]
         for address in sorted({address for _, address in recipients}, key=lambda address: address.key):
             routing.lock(tx, address)
-        routes = [(given, self._judge(routing.route(tx, address), facts)) for given, address in recipients]
+        passed_on = passed_on_before(tx, facts.received_ids)
+        routes = [(given, self._judge(routing.route(tx, address), facts, passed_on)) for given, address in recipients]
         good = reply.accepted(self.id)
         if self._peer.protocol != "LMTP" and not all(route.destinations for _, route in routes):
             refusals = {route.reply for _, route in routes if not route.destinations}
@@ -234,9 +233,11 @@ class Incoming:
             raise _RouteRefused(answers)
         return arrivals(routes), answers
 
-    def _judge(self, route: routing.Route, facts: HeaderFacts) -> routing.Route:
+    def _judge(self, route: routing.Route, facts: HeaderFacts, passed_on: Collection[str]) -> routing.Route:
         """The route, or a refusal by what the message says of itself."""
-        if facts.delivered_to and any(is_looping(found, facts.delivered_to) for found in route.destinations):
+        if (facts.delivered_to or passed_on) and any(
+            is_looping(found, delivered_to=facts.delivered_to, passed_on=passed_on) for found in route.destinations
+        ):
             return routing.Route((), reply.LOOP)
         if self._verdicts and any(found.refuses_spoofs for found in route.destinations):
             dmarc = self._verdicts.dmarc

@@ -22,6 +22,7 @@ from readdress.mail.transports import Result
 from readdress.smtp import grammar
 from readdress.smtp.grammar import Path
 from readdress.smtp.session import Recipient
+from readdress.spool import queue
 from readdress.store.database import Transaction
 
 log = logging.getLogger("readdress.mail")
@@ -90,19 +91,20 @@ class Notifier:
         if not recipients:
             return
         returned = messages.part_of(tx, message.id, 0) or b""
-        header = returned.partition(b"\r\n\r\n")[0] + b"\r\n"
+        header = b"" if returned.startswith(b"\r\n") else returned.partition(b"\r\n\r\n")[0] + b"\r\n"
         why_not = _why_not(message, header)
         if why_not:
             log.info("no notice about message %s (%s): %s", message.id, action, why_not)
             return
         is_whole = len(returned) == message.size_bytes <= RETURNED_BYTES_MAX
         if action is Action.FAILED and message.ret == "FULL" and is_whole:
-            returned_type, content = "message/rfc822", returned
+            returned_type, content = "message/rfc822" if header.isascii() else "message/global", returned
         else:
-            returned_type, content = "text/rfc822-headers", header
-        report = self._report(tx.now_ms, action, message, delivery, recipients, result)
+            returned_type, content = "text/rfc822-headers" if header.isascii() else "message/global-headers", header
+        report = self._report(tx.now_ms, action, message, recipients, result)
         notice_id = new_id()
-        notice = _compose(self._hostname, notice_id, tx.now_ms, action, message, report, returned_type, content)
+        names = [recipient.recipient for recipient in recipients]
+        notice = _compose(self._hostname, notice_id, tx.now_ms, action, message, names, report, returned_type, content)
         if self._sign:
             notice = self._sign(notice) + notice
         stored = Message(
@@ -126,7 +128,6 @@ class Notifier:
         now_ms: int,
         action: Action,
         message: Message,
-        delivery: Delivery,
         recipients: Sequence[Notices],
         result: Result,
     ) -> str:
@@ -140,15 +141,14 @@ class Notifier:
             kind = "rfc822" if recipient.recipient.isascii() else "utf-8"
             lines.append("")
             if recipient.original:
-                original_kind, _, original = recipient.original.partition(";")
-                lines.append(f"Original-Recipient: {original_kind};{_decode_xtext(original)}")
+                lines.append(f"Original-Recipient: {_decode_xtext(recipient.original)}")
             lines += [
                 f"Final-Recipient: {kind};{recipient.recipient}",
                 f"Action: {action}",
                 f"Status: {status}",
             ]
-            # What the next host said may name an address that the sender did not write.
-            if result.is_remote and delivery.next_hop == recipient.recipient:
+            # What the next host says may name the recipient that it knows.
+            if result.is_remote and result.recipient == recipient.recipient:
                 lines.append(f"Diagnostic-Code: smtp; {_CONTROLS.sub(' ', result.reply)[:500]}")
             if action is not Action.DELIVERED:
                 lines.append(f"Last-Attempt-Date: {rfc_5322(now_ms)}")
@@ -158,19 +158,29 @@ class Notifier:
 def _wanting(tx: Transaction, action: Action, message: Message, delivery: Delivery) -> list[Notices]:
     """The recipients, as the sender wrote them, about whom they want to hear that, and have not heard it yet."""
     asked = {notices.recipient: notices for notices in delivery.notices}
-    told: set[str] = set()
-    if action is Action.FAILED:  # of a recipient's two inboxes
-        for other in messages.list_deliveries(tx, message.id):
-            if other.id != delivery.id and other.state is State.FAILED:
-                told.update(other.recipients)
+    told: set[str] = set()  # of a recipient's two inboxes
+    for other in messages.list_deliveries(tx, message.id):
+        if other.id != delivery.id and _was_told(tx, action, delivery, other):
+            told.update(other.recipients)
     found = []
     for recipient in delivery.recipients:
         notices = asked.get(recipient, Notices(recipient, "", ""))
-        words = notices.notify.split(",") if notices.notify else []
+        words = notices.notify.upper().split(",") if notices.notify else []
         is_wanted = _WORDS[action] in words if words else action in _UNASKED
         if is_wanted and recipient not in told:
             found.append(notices)
     return found
+
+
+def _was_told(tx: Transaction, action: Action, delivery: Delivery, other: Delivery) -> bool:
+    """Whether the same was told when it was so of the other delivery."""
+    if action is Action.FAILED:
+        return other.state is State.FAILED
+    if action is Action.DELAYED:
+        return queue.is_delay_told(tx, other.id)
+    # Deliveries into inboxes are made, and told of, in the order of their ids and before all others.
+    is_later = not delivery.next_hop and other.id > delivery.id
+    return other.state is State.DELIVERED and not is_later
 
 
 def _why_not(message: Message, header: bytes) -> str:
@@ -206,18 +216,15 @@ def _compose(
     now_ms: int,
     action: Action,
     message: Message,
+    names: Sequence[str],
     report: str,
     returned_type: str,
     returned: bytes,
 ) -> bytes:
-    """The whole mail (RFC 3464 §2, RFC 6522 §3)."""
+    """The whole mail (RFC 3464 §2, RFC 6522 §3, RFC 6533 §5)."""
     boundary = f"notice-{notice_id}"
-    recipients = "\r\n".join(
-        f"  {line.partition(';')[2]}" for line in report.splitlines() if line.startswith("Final-Recipient:")
-    )
+    recipients = "\r\n".join(f"  {name}" for name in names)
     status_type = "message/delivery-status" if report.isascii() else "message/global-delivery-status"
-    if not returned.isascii() and returned_type == "text/rfc822-headers":
-        returned_type = "message/global-headers"
     head = (
         f"From: Mail Delivery System <MAILER-DAEMON@{hostname}>\r\n"
         f"To: <{message.sender}>\r\n"

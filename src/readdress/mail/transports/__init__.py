@@ -20,8 +20,8 @@ class Result(NamedTuple):
     """How a try went.
 
     `reply` is what the other side said, where `is_remote`, or why we did not get so far; `enhanced` is its status code
-    (RFC 3463). `is_final` says that no other mail host has it now, and `has_passed_on_notices` that the next host took
-    over what the sender asked (RFC 3461).
+    (RFC 3463). `recipient` is whom a mail host knew the mail to be for. `is_final` says that no other mail host has it
+    now, and `has_passed_on_notices` that the next host took over what the sender asked (RFC 3461).
     """
 
     outcome: Outcome
@@ -30,6 +30,7 @@ class Result(NamedTuple):
     remote: str = ""
     tls: str = ""
     is_remote: bool = False
+    recipient: str = ""
     is_final: bool = True
     has_passed_on_notices: bool = False
 

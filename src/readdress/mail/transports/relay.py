@@ -41,11 +41,12 @@ class Lmtp:
         self.keep_content = keep_content
 
     async def deliver(self, job: Job) -> Result:
-        mail = await _outgoing(job, sender=job.message.sender, recipient=job.delivery.next_hop, seal=b"")
+        recipient = job.delivery.next_hop
+        mail = await _outgoing(job, sender=job.message.sender, recipient=recipient, seal=b"")
         if isinstance(mail, Result):
             return mail
         sent = await send(self._target, mail, timeouts=self._timeouts, hostname=self._hostname)
-        return _result(sent, is_final=True)
+        return _result(sent, recipient, is_final=True)
 
 
 @dataclass(frozen=True)
@@ -93,14 +94,14 @@ class Smtp:
         address = grammar.parse_mailbox(recipient)
         if address is None:
             return Result(Outcome.PERMANENT, "the recipient for the next host is no mailbox", "5.1.3")
-        sender, seal = await self._for_next_domain(job, address.domain)
+        sender, seal = await self._for_next_domain(job, recipient, address.domain)
         mail = await _outgoing(job, sender=sender, recipient=recipient, seal=seal)
         if isinstance(mail, Result):
             return mail
         if self._target is not None:
             sent = await send(self._target, mail, timeouts=self._timeouts, hostname=self._hostname)
-            return _result(sent, is_final=False)
-        return await self._send_by_mx(address.domain, mail)
+            return _result(sent, recipient, is_final=False)
+        return await self._send_by_mx(address.domain, recipient, mail)
 
     def _recipient_of(self, delivery: Delivery) -> str:
         local_part, _, domain = delivery.next_hop.rpartition("@")
@@ -108,7 +109,7 @@ class Smtp:
             return delivery.next_hop
         return self._recipient.replace("{local_part}", local_part).replace("{domain}", domain)
 
-    async def _for_next_domain(self, job: Job, domain: str) -> tuple[str, bytes]:
+    async def _for_next_domain(self, job: Job, recipient: str, domain: str) -> tuple[str, bytes]:
         """The envelope sender, and the fields that go on top; both as they are where the mail stays in our domains."""
         next_domain, message = self._next_domain, job.message
         is_local = await next_domain.database.read(lambda tx: routing.is_local(tx, domain))
@@ -116,7 +117,7 @@ class Smtp:
             return message.sender, b""
         seal = b""
         if next_domain.seal and message.verdicts:
-            trace = messages.onward_trace(message, job.delivery).encode()
+            trace = messages.onward_trace(message, job.delivery, recipient).encode()
             content = b"".join([trace, *[piece async for piece in job.content()]])
             seal = await asyncio.to_thread(next_domain.seal, content, message.verdicts)
         sender_domain = split_address(message.sender).domain
@@ -127,7 +128,7 @@ class Smtp:
             return message.sender, seal
         return await next_domain.database.write(lambda tx: srs.rewrite(tx, message.sender, our_domain)), seal
 
-    async def _send_by_mx(self, domain: str, mail: OutgoingMail) -> Result:
+    async def _send_by_mx(self, domain: str, recipient: str, mail: OutgoingMail) -> Result:
         """One host after the other, as long as none has said anything about the mail itself (RFC 5321 §5.1)."""
         try:
             hosts = await find_hosts(
@@ -142,13 +143,8 @@ class Smtp:
         for host in hosts:
             target = Target(host=host.name, addresses=host.addresses)
             sent = await send(target, mail, timeouts=self._timeouts, hostname=self._hostname)
-            result = _result(sent, is_final=False)
-            if result.outcome is not Outcome.TEMPORARY or sent.recipients[0].stage in {
-                "mail",
-                "rcpt",
-                "data",
-                "content",
-            }:
+            result = _result(sent, recipient, is_final=False)
+            if result.outcome is not Outcome.TEMPORARY or sent.recipients[0].stage in _ABOUT_THE_MAIL:
                 break
         return result
 
@@ -156,7 +152,7 @@ class Smtp:
 async def _outgoing(job: Job, *, sender: str, recipient: str, seal: bytes) -> OutgoingMail | Result:
     """The mail as the client takes it, or why it can't be sent at all."""
     message = job.message
-    trace = seal + messages.onward_trace(message, job.delivery).encode()
+    trace = seal + messages.onward_trace(message, job.delivery, recipient).encode()
 
     async def content() -> AsyncIterator[bytes]:
         yield trace
@@ -170,7 +166,7 @@ async def _outgoing(job: Job, *, sender: str, recipient: str, seal: bytes) -> Ou
             content=content,
             size_bytes=len(trace) + message.size_bytes,
             body=cast("Body", message.body),
-            smtputf8=message.smtputf8 and await _needs_smtputf8(job, sender, recipient, trace),
+            smtputf8=await _needs_smtputf8(job, sender, recipient, trace),
             ret=message.ret,
             envelope_id=message.envelope_id,
         )
@@ -186,24 +182,31 @@ def _recipients(delivery: Delivery, recipient: str) -> Sequence[Recipient]:
 
 
 async def _needs_smtputf8(job: Job, sender: str, recipient: str, trace: bytes) -> bool:
-    """RFC 6531 §3.4: for an address or a header outside ASCII; a body is no reason."""
+    """RFC 6531 §3.4: for an address or a header outside ASCII; a body is no reason.
+
+    The addresses may be ours, so that a mail needs the extension which came without it. A header that came with raw
+    bytes and did not say so goes on as it is.
+    """
     if not (sender.isascii() and recipient.isascii() and trace.isascii()):
         return True
+    if not job.message.smtputf8:
+        return False
     async for piece in job.content():
         return not piece.partition(b"\r\n\r\n")[0].isascii()
     return False
 
 
-def _result(sent: SendResult, *, is_final: bool) -> Result:
-    (recipient,) = sent.recipients
+def _result(sent: SendResult, recipient: str, *, is_final: bool) -> Result:
+    (answer,) = sent.recipients
     remote = f"{sent.host} ({sent.address})" if sent.host and sent.address else sent.host or sent.address
     return Result(
-        Outcome(recipient.outcome.name),
-        recipient.reply,
-        recipient.enhanced,
+        Outcome(answer.outcome.name),
+        answer.reply,
+        answer.enhanced,
         remote,
         sent.tls or "",
-        is_remote=recipient.is_remote,
+        is_remote=answer.is_remote,
+        recipient=recipient,
         is_final=is_final,
         has_passed_on_notices=sent.has_dsn,
     )
