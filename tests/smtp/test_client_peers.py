@@ -19,7 +19,7 @@ from harness.outgoing import CONTENT, HOSTNAME, TIMEOUTS, local, outgoing
 from harness.postfix import ALIAS_TO_MAILDIRS, Postfix
 from harness.process import DEV_INSTANCE, ServiceProcess, free_port, split_address
 from harness.programs import require, require_program
-from harness.smtp_sink import smtp_sink
+from harness.smtp_sink import SmtpSink
 from readdress.smtp.client import send
 from readdress.smtp.outgoing import OutgoingMail, SendResult, Target
 
@@ -93,8 +93,8 @@ def folder() -> Iterator[Path]:
     ids=" ".join,
 )
 def test_smtp_sink_refuses_at_each_command(folder: Path, options: list[str], expected: tuple[str, str]) -> None:
-    with smtp_sink(folder, *options) as port:
-        result = deliver(local(port), outgoing("b@x.example", "c@x.example"))
+    with SmtpSink(folder, *options) as sink:
+        result = deliver(local(sink.port), outgoing("b@x.example", "c@x.example"))
     assert summary(result) == [expected] * 2
     if expected == DELIVERED:
         (dump,) = folder.iterdir()
@@ -115,14 +115,14 @@ def test_smtp_sink_refuses_at_each_command(folder: Path, options: list[str], exp
     ids=" ".join,
 )
 def test_smtp_sink_speaks_lmtp(folder: Path, options: list[str], expected: tuple[str, str]) -> None:
-    with smtp_sink(folder, *options) as port:
-        result = deliver(local(port, lmtp=True), outgoing("b@x.example", "c@x.example"))
+    with SmtpSink(folder, *options) as sink:
+        result = deliver(local(sink.port, lmtp=True), outgoing("b@x.example", "c@x.example"))
     assert summary(result) == [expected] * 2
 
 
 def test_smtp_sink_hears_what_is_asked_about_notices(folder: Path) -> None:
-    with smtp_sink(folder) as port:
-        result = deliver(local(port), outgoing(ret="HDRS", envelope_id="q7"))
+    with SmtpSink(folder) as sink:
+        result = deliver(local(sink.port), outgoing(ret="HDRS", envelope_id="q7"))
     assert result.has_dsn
     (dump,) = folder.iterdir()
     assert b"RET=HDRS ENVID=q7\n" in dump.read_bytes()
@@ -130,8 +130,8 @@ def test_smtp_sink_hears_what_is_asked_about_notices(folder: Path) -> None:
 
 def test_a_refusal_before_the_end_of_a_large_message_is_heard(folder: Path) -> None:
     content = (b"x" * 998 + b"\r\n") * 20_000
-    with smtp_sink(folder, "-A", "0") as port:
-        result = deliver(local(port), outgoing(content=in_pieces(content)))
+    with SmtpSink(folder, "-A", "0") as sink:
+        result = deliver(local(sink.port), outgoing(content=in_pieces(content)))
     (one,) = result.recipients
     # Its 550 may be lost when the connection is reset under what is still being sent.
     assert (one.outcome.value, one.stage) in {("permanent", "content"), ("temporary", "content")}
