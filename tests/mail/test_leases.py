@@ -35,10 +35,6 @@ from readdress.mail import queue_runner
 from readdress.mail.transports import Job, Result
 from readdress.store.sqlite import SqliteDatabase
 
-MINUTE_MS = 60_000
-HOUR_MS = 3_600_000
-DAY_MS = 86_400_000
-
 
 @pytest.fixture(autouse=True)
 def _published(database: SqliteDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
