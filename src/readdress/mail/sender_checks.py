@@ -39,12 +39,16 @@ class SenderChecks:
         self, load: Callable[[], Awaitable[bytes]], size_bytes: int, *, envelope: Envelope, peer: Peer
     ) -> "Verdicts | None":
         """The verdicts on a message, whose content `load` gives; None when it could not be checked."""
-        if size_bytes <= LARGE_BYTES:
-            return await self._check(await load(), envelope, peer)
-        async with self._large:
-            return await self._check(await load(), envelope, peer)
+        try:
+            if size_bytes <= LARGE_BYTES:
+                return await self._check(await load(), envelope, peer)
+            async with self._large:
+                return await self._check(await load(), envelope, peer)
+        except Exception:
+            log.exception("a message from <%s> could not be checked", envelope.sender.text)
+            return None
 
-    async def _check(self, content: bytes, envelope: Envelope, peer: Peer) -> "Verdicts | None":
+    async def _check(self, content: bytes, envelope: Envelope, peer: Peer) -> "Verdicts":
         from readdress.mail.authentication.check import check_sender
 
         def check() -> "Verdicts":
@@ -58,11 +62,7 @@ class SenderChecks:
                 budget_s=self._budget_s,
             )
 
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, check)
-        except Exception:
-            log.exception("a message from <%s> could not be checked", envelope.sender.text)
-            return None
+        return await asyncio.get_running_loop().run_in_executor(self._threads, check)
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
