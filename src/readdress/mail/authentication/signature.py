@@ -208,9 +208,14 @@ def _canonicalization(value: bytes) -> tuple[bool, bool]:
 def _domain(value: bytes, tag: str) -> str:
     """In A-labels (RFC 8616 §5)."""
     domain = fold_domain(_text(value)) if len(value) <= 1_000 else ""
-    if not _DOMAIN.fullmatch(domain) or not is_dns_name(domain):
+    if not is_domain(domain):
         raise SignatureProblem("permerror", f"{tag}= is not a domain name")
     return domain
+
+
+def is_domain(text: str) -> bool:
+    """Whether d= or s= may be that: lower-case A-labels."""
+    return bool(_DOMAIN.fullmatch(text)) and is_dns_name(text)
 
 
 def _number(tags: Mapping[str, bytes], tag: str) -> int | None:
