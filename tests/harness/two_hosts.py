@@ -11,7 +11,7 @@ from harness import checked_mail
 from harness.checked_mail import HOSTNAME, Judged, publish
 from harness.dns_zone import DnsServer, Zone
 from harness.http_client import HttpClient
-from harness.process import DEV_INSTANCE, split_address
+from harness.process import DEV_INSTANCE, ServiceProcess, split_address
 from harness.settings_file import write_settings
 from harness.signed_mail import SELECTOR, key_zone, pem, rsa_key
 
@@ -88,8 +88,20 @@ class TwoHosts:
     def judged(self, place: Place, message_id: str) -> Judged:
         """The message where it came to rest at the next host, with what that found."""
         raw = self.stored(place, message_id)
-        (received,) = re.findall(rf"by {re.escape(NEXT_HOSTNAME)} with \S+ id (\S+?)[;\s]", raw.decode("latin-1"))
-        return checked_mail.read(self.next, received)
+        received = re.search(rf"by {re.escape(NEXT_HOSTNAME)} with \S+ id (\S+?)[;\s]", raw.decode("latin-1"))
+        assert received
+        return checked_mail.read(self.next, received[1])
+
+    def wait_for_inbox(self, process: ServiceProcess, address_id: str) -> bytes:
+        """The only message of an inbox, as soon as it is there."""
+        path = f"/_readdress/instances/{DEV_INSTANCE}/messages"
+        deadline = time.monotonic() + WAIT_S_MAX
+        with HttpClient(process.http_address) as http:
+            while not (found := http.inbox(DEV_INSTANCE, address_id)):
+                assert time.monotonic() < deadline, "no mail came"
+                time.sleep(0.01)
+            (message,) = found
+            return http.call("GET", f"{path}/{message['MessageId']}/content").body
 
     def _look(self, place: Place, message_id: str) -> dict[str, bytes]:
         seen = self._seen.setdefault(place.id, {})
