@@ -18,15 +18,21 @@ WAIT_S_MAX = 30.0
 SENDER = "bob@sender.example"
 CONTENT = b"Subject: onward\r\n\r\nbody\r\n"
 # So that a second try comes within the time of a test.
-QUICKLY = {"retry_min_ms": 50, "retry_max_ms": 100, "hostname": "mx.example.com"}
+QUICKLY: dict[str, Any] = {"retry_min_ms": 50, "retry_max_ms": 100, "lease_ms": 1_000, "hostname": "mx.example.com"}
 
 
 class House:
     """A service of its own, and one instance of it."""
 
     def __init__(
-        self, folder: Path, transports: Mapping[str, Mapping[str, Any]], *options: str, **settings: Any
+        self,
+        folder: Path,
+        transports: Mapping[str, Mapping[str, Any]],
+        *options: str,
+        environment: dict[str, str] | None = None,
+        **settings: Any,
     ) -> None:
+        """`environment` is for the first start."""
         folder.mkdir(exist_ok=True)
         self.data = folder / "data"
         self._options = [
@@ -34,11 +40,11 @@ class House:
             "--config",
             str(write_settings(folder / "readdress.toml", transports=transports, **settings)),
         ]
-        self._open()
+        self._open(environment)
         self.instance = Instance(self.service, self.connect, self.http)
 
-    def _open(self) -> None:
-        self.service = ServiceProcess(self.data, *self._options)
+    def _open(self, environment: dict[str, str] | None = None) -> None:
+        self.service = ServiceProcess(self.data, *self._options, environment=environment)
         self.connect = self.service.connect()
         self.http = HttpClient(self.service.http_address)
 
