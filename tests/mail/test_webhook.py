@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from conftest import ManualClock
 from harness.certificates import write_certificate
 from harness.jobs import CONTENT, RECEIVED_MS, make_delivery, make_job
 from harness.webhook_receiver import Answer, Posted, WebhookReceiver, serve_raw
@@ -98,6 +99,24 @@ def test_a_receiver_can_verify_who_posted_what_and_when(
     assert posted.headers["webhook-id"] == posted.headers["idempotency-key"] == job.delivery.id
     with pytest.raises(AssertionError):
         verify(posted, b"another key")
+
+
+@pytest.mark.parametrize("secret", [ENCODED_KEY, "any text"])
+def test_the_documented_check_accepts_what_is_posted_and_nothing_else(receiver: WebhookReceiver, secret: str) -> None:
+    document = Path(__file__).parents[2] / "docs" / "onward.md"
+    (snippet,) = re.findall(
+        r"^```python\n(import base64\n.*?)^```$", document.read_text("utf-8"), re.MULTILINE | re.DOTALL
+    )
+    names: dict[str, Any] = {}
+    exec(snippet, names)
+    is_authentic = names["is_authentic"]
+    post(receiver.url(), secret=secret)
+    post(receiver.url(), clock=ManualClock(RECEIVED_MS), secret=secret)
+    now, long_ago = receiver.posted
+    assert is_authentic(now.headers, now.body, secret)
+    assert not is_authentic(now.headers, now.body + b"x", secret)
+    assert not is_authentic(now.headers, now.body, "another")
+    assert not is_authentic(long_ago.headers, long_ago.body, secret)
 
 
 def test_without_a_secret_nothing_is_signed(receiver: WebhookReceiver) -> None:
