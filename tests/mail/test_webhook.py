@@ -7,8 +7,9 @@ import hmac
 import json
 import re
 import socket
+import threading
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from readdress.clock import Clock
 from readdress.inbox.messages import Reason
 from readdress.mail.transports import Job, Outcome, Result
 from readdress.mail.transports.webhook import RESPONSE_BYTES_MAX, Webhook, is_public, parse_url
+from readdress.store.database import StoreUnavailable
 
 KEY = bytes(range(24))
 ENCODED_KEY = "whsec_" + base64.b64encode(KEY).decode()
@@ -270,15 +272,32 @@ def test_who_does_not_read_holds_a_try_up_for_its_time_only() -> None:
 
 
 def test_an_endpoint_that_answers_without_reading_is_heard() -> None:
+    is_heard = threading.Event()
+
     def talk(connection: socket.socket) -> None:
         connection.recv(65_536)
         connection.sendall(b"HTTP/1.1 406 Not Acceptable\r\nContent-Length: 0\r\n\r\n")
-        connection.shutdown(socket.SHUT_WR)
-        while connection.recv(1 << 20):
-            pass
+        is_heard.wait(10)
 
     with serve_raw(talk) as port:
-        assert post(f"http://127.0.0.1:{port}/", make_job(b"x" * 5_000_000)).outcome is Outcome.PERMANENT
+        result = post(f"http://127.0.0.1:{port}/", make_job(b"x" * 20_000_000))
+        is_heard.set()
+    assert result.outcome is Outcome.PERMANENT
+
+
+def test_trouble_with_the_content_is_no_answer(receiver: WebhookReceiver) -> None:
+    job = make_job()
+
+    async def broken() -> AsyncIterator[bytes]:
+        if reads:
+            raise StoreUnavailable
+        reads.append(1)
+        yield CONTENT
+
+    reads: list[int] = []
+    with pytest.raises(StoreUnavailable):  # which the runner takes for its own
+        post(receiver.url(), Job(job.delivery, job.message, 1, broken))
+    assert receiver.posted == []
 
 
 def test_nobody_there_is_temporary() -> None:
