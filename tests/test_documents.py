@@ -11,6 +11,7 @@ import pytest
 
 from harness.process import DEV_INSTANCE, ServiceProcess
 from harness.programs import require_program
+from readdress.config import Config, load_config
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
@@ -59,6 +60,12 @@ def test_python_snippets_run(text: str, fresh_service: ServiceProcess, tmp_path:
         timeout=60,
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("text", snippets("toml"))
+def test_toml_snippets_are_settings(text: str, tmp_path: Path) -> None:
+    (tmp_path / "readdress.toml").write_text(text)
+    assert load_config(tmp_path / "readdress.toml", {}, {}) != Config()
 
 
 def _commands(text: str) -> list[str]:

@@ -98,7 +98,11 @@ class WebhookReceiver:
             timeout = 10
 
             def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
+                length = int(self.headers["Content-Length"])
+                body = self.rfile.read(length)
+                if len(body) < length:
+                    self.close_connection = True
+                    return
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 posted = Posted(self.path, headers, body)
                 receiver.posted.append(posted)

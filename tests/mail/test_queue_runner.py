@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from conftest import ManualClock
 from harness.directory import delete, publish
+from harness.jobs import asking
 from harness.spooled_mail import (
     DELIVERED,
     HELP,
@@ -36,6 +38,7 @@ from harness.spooled_mail import (
 from readdress.api import spooled
 from readdress.inbox.messages import State
 from readdress.mail import queue_runner
+from readdress.mail.notices import Notifier
 from readdress.mail.queue_runner import Schedule
 from readdress.mail.transports import Job, Result
 from readdress.spool.queue import NEVER_MS
@@ -389,6 +392,57 @@ def test_mail_for_an_address_that_was_deleted_meanwhile_still_goes_out(
         assert (job.message.id, job.delivery.address, job.delivery.next_hop) == (message_id, None, HELP)
 
     run(test)
+
+
+@pytest.mark.parametrize(
+    ("result", "told"),
+    [
+        (DELIVERED, [b"delivered"]),
+        (DELIVERED._replace(is_final=False), [b"relayed"]),
+        (DELIVERED._replace(is_final=False, has_passed_on_notices=True), []),
+    ],
+    ids=["final", "passed on", "passed on with what was asked"],
+)
+def test_who_asked_hears_whether_it_was_delivered_or_passed_on(
+    database: SqliteDatabase, clock: ManualClock, result: Result, told: list[bytes]
+) -> None:
+    # RFC 3461 §5.2.2: "relayed" where the next host does not take over what was asked
+    database.run(publish("ann", "ann@example.com"))
+
+    async def test() -> None:
+        async with running(make_runner(database, clock, {"desk": Scripted(result)})):
+            await spool_mail(database, asking(HELP, "SUCCESS"), sender="ann@example.com")
+            await spool_mail(database, HELP, sender="ann@example.com")
+            await until(lambda: not entries(database))
+
+    run(test)
+    assert [re.findall(rb"^Action: (\w+)", notice, re.MULTILINE)[0] for notice in inbox(database, "ann")] == told
+
+
+@pytest.mark.parametrize(("result", "expected"), [(DELIVERED, State.DELIVERED), (PERMANENT, State.FAILED)])
+def test_a_mistake_in_a_notice_does_not_undo_the_outcome(
+    database: SqliteDatabase,
+    clock: ManualClock,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    result: Result,
+    expected: State,
+) -> None:
+    # Else the mail would go out again with every lease.
+    def tell(*_: object) -> None:
+        raise RuntimeError("a mistake")
+
+    monkeypatch.setattr(Notifier, "tell", tell)
+    desk = Scripted(result)
+
+    async def test() -> None:
+        async with running(make_runner(database, clock, {"desk": desk})):
+            message_id = await spool_mail(database)
+            await until(lambda: state(database, message_id) is expected)
+
+    run(test)
+    assert len(desk.jobs) == 1
+    assert "is recorded without a notice" in caplog.text
 
 
 def test_every_try_is_a_line_of_the_log(

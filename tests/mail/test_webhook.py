@@ -7,13 +7,15 @@ import hmac
 import json
 import re
 import socket
+import threading
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from conftest import ManualClock
 from harness.certificates import write_certificate
 from harness.jobs import CONTENT, RECEIVED_MS, make_delivery, make_job
 from harness.webhook_receiver import Answer, Posted, WebhookReceiver, serve_raw
@@ -21,6 +23,7 @@ from readdress.clock import Clock
 from readdress.inbox.messages import Reason
 from readdress.mail.transports import Job, Outcome, Result
 from readdress.mail.transports.webhook import RESPONSE_BYTES_MAX, Webhook, is_public, parse_url
+from readdress.store.database import StoreUnavailable
 
 KEY = bytes(range(24))
 ENCODED_KEY = "whsec_" + base64.b64encode(KEY).decode()
@@ -98,6 +101,24 @@ def test_a_receiver_can_verify_who_posted_what_and_when(
     assert posted.headers["webhook-id"] == posted.headers["idempotency-key"] == job.delivery.id
     with pytest.raises(AssertionError):
         verify(posted, b"another key")
+
+
+@pytest.mark.parametrize("secret", [ENCODED_KEY, "any text"])
+def test_the_documented_check_accepts_what_is_posted_and_nothing_else(receiver: WebhookReceiver, secret: str) -> None:
+    document = Path(__file__).parents[2] / "docs" / "onward.md"
+    (snippet,) = re.findall(
+        r"^```python\n(import base64\n.*?)^```$", document.read_text("utf-8"), re.MULTILINE | re.DOTALL
+    )
+    names: dict[str, Any] = {}
+    exec(snippet, names)
+    is_authentic = names["is_authentic"]
+    post(receiver.url(), secret=secret)
+    post(receiver.url(), clock=ManualClock(RECEIVED_MS), secret=secret)
+    now, long_ago = receiver.posted
+    assert is_authentic(now.headers, now.body, secret)
+    assert not is_authentic(now.headers, now.body + b"x", secret)
+    assert not is_authentic(now.headers, now.body, "another")
+    assert not is_authentic(long_ago.headers, long_ago.body, secret)
 
 
 def test_without_a_secret_nothing_is_signed(receiver: WebhookReceiver) -> None:
@@ -251,15 +272,32 @@ def test_who_does_not_read_holds_a_try_up_for_its_time_only() -> None:
 
 
 def test_an_endpoint_that_answers_without_reading_is_heard() -> None:
+    is_heard = threading.Event()
+
     def talk(connection: socket.socket) -> None:
         connection.recv(65_536)
         connection.sendall(b"HTTP/1.1 406 Not Acceptable\r\nContent-Length: 0\r\n\r\n")
-        connection.shutdown(socket.SHUT_WR)
-        while connection.recv(1 << 20):
-            pass
+        is_heard.wait(10)
 
     with serve_raw(talk) as port:
-        assert post(f"http://127.0.0.1:{port}/", make_job(b"x" * 5_000_000)).outcome is Outcome.PERMANENT
+        result = post(f"http://127.0.0.1:{port}/", make_job(b"x" * 20_000_000))
+        is_heard.set()
+    assert result.outcome is Outcome.PERMANENT
+
+
+def test_trouble_with_the_content_is_no_answer(receiver: WebhookReceiver) -> None:
+    job = make_job()
+
+    async def broken() -> AsyncIterator[bytes]:
+        if reads:
+            raise StoreUnavailable
+        reads.append(1)
+        yield CONTENT
+
+    reads: list[int] = []
+    with pytest.raises(StoreUnavailable):  # which the runner takes for its own
+        post(receiver.url(), Job(job.delivery, job.message, 1, broken))
+    assert receiver.posted == []
 
 
 def test_nobody_there_is_temporary() -> None:

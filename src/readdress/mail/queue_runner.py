@@ -201,44 +201,65 @@ class QueueRunner:
             part += 1
 
     async def _record(self, job: Job, result: Result, attempt: queue.Attempt, *, keep_content: bool) -> None:
-        """What happened outside can't be undone, so recording it is tried until it succeeds."""
+        """What happened outside can't be undone, so recording it is tried until it succeeds.
+
+        A mistake of ours in a notice must not undo it either: the mail would go out again and again.
+        """
+        tells = True
+
+        def record(tx: Transaction) -> None:
+            action = self._settle(tx, job, result, attempt, keep_content)
+            if action and tells:
+                self._notifier.tell(tx, action, job.message, job.delivery, _as_told(action, result))
+
         while True:
             try:
-                await self._database.write(lambda tx: self._settle(tx, job, result, attempt, keep_content))
+                await self._database.write(record)
             except StoreError:
                 log.warning("cannot record the outcome of delivery %s yet", job.delivery.id, exc_info=True)
                 await asyncio.sleep(RECORD_RETRY_S)
+            except Exception:
+                if not tells:
+                    raise
+                log.exception("the outcome of delivery %s is recorded without a notice", job.delivery.id)
+                tells = False
             else:
                 return
 
-    def _settle(self, tx: Transaction, job: Job, result: Result, attempt: queue.Attempt, keep_content: bool) -> None:
+    def _settle(
+        self, tx: Transaction, job: Job, result: Result, attempt: queue.Attempt, keep_content: bool
+    ) -> Action | None:
+        """What there is to tell the sender."""
         queue.record_attempt(tx, attempt)
         entry = queue.find(tx, job.delivery.id)
         if entry is None:
-            return  # our lease had ended, and somebody else has settled it
+            return None  # our lease had ended, and somebody else has settled it
         if result.outcome is Outcome.DELIVERED:
             queue.settle(tx, entry.delivery_id)
             messages.set_state(tx, job.delivery, State.DELIVERED, keeps_content=keep_content)
-            if not result.has_passed_on_notices:
-                action = Action.DELIVERED if result.is_final else Action.RELAYED
-                self._notifier.tell(tx, action, job.message, job.delivery, result)
-        elif entry.lease_owner == self._owner:
-            self._put_off_or_fail(tx, entry, job, result)
+            if result.has_passed_on_notices:
+                return None
+            return Action.DELIVERED if result.is_final else Action.RELAYED
+        return self._put_off_or_fail(tx, entry, job, result) if entry.lease_owner == self._owner else None
 
-    def _put_off_or_fail(self, tx: Transaction, entry: queue.Entry, job: Job, result: Result) -> None:
+    def _put_off_or_fail(self, tx: Transaction, entry: queue.Entry, job: Job, result: Result) -> Action | None:
         waited_ms = tx.now_ms - entry.queued_ms
         if result.outcome is Outcome.PERMANENT or waited_ms >= self._schedule.give_up_ms:
             queue.fail(tx, entry.delivery_id)
             messages.set_state(tx, job.delivery, State.FAILED)
             log.error("delivery %s of message %s has failed: %s", entry.delivery_id, job.message.id, result.reply)
-            if result.outcome is Outcome.TEMPORARY:
-                result = result._replace(enhanced=TIME_EXPIRED)
-            self._notifier.tell(tx, Action.FAILED, job.message, job.delivery, result)
-            return
+            return Action.FAILED
         queue.postpone(tx, entry.delivery_id, tx.now_ms + self._schedule.wait_ms(entry.attempts))
-        if waited_ms >= self._schedule.delay_notice_ms and not entry.delay_told:
-            queue.note_delay_told(tx, entry.delivery_id)
-            self._notifier.tell(tx, Action.DELAYED, job.message, job.delivery, result)
+        if waited_ms < self._schedule.delay_notice_ms or entry.delay_told:
+            return None
+        queue.note_delay_told(tx, entry.delivery_id)
+        return Action.DELAYED
+
+
+def _as_told(action: Action, result: Result) -> Result:
+    """Who tried for too long has not been refused: the status says that the time is over (RFC 3463 §3.5)."""
+    is_given_up = action is Action.FAILED and result.outcome is Outcome.TEMPORARY
+    return result._replace(enhanced=TIME_EXPIRED) if is_given_up else result
 
 
 @dataclass(frozen=True)

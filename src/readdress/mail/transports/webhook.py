@@ -110,15 +110,19 @@ class Webhook:
             headers["webhook-signature"] = "v1," + base64.b64encode(signer.digest()).decode()
         lines = [f"POST {self._endpoint.target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
         reader, writer = await self._connect()
+        writer.write("\r\n".join([*lines, "", ""]).encode())
+        writing = asyncio.create_task(_write(writer, _body(job, opening, closing)))
+        reading = asyncio.create_task(_read_response(reader))
         try:
-            with contextlib.suppress(ConnectionError):  # an endpoint may have answered before it read everything
-                writer.write("\r\n".join([*lines, "", ""]).encode())
-                async for piece in _body(job, opening, closing):
-                    writer.write(piece)
-                    await writer.drain()
-            return await _read_response(reader)
+            await asyncio.wait({writing, reading}, return_when=asyncio.FIRST_COMPLETED)
+            if not reading.done():  # else the endpoint has answered before it read everything
+                await writing
+            return await reading
         finally:
             writer.transport.abort()  # closing in order would wait for who does not read
+            for task in (writing, reading):
+                task.cancel()
+            await asyncio.gather(writing, reading, return_exceptions=True)
 
     def _host_field(self) -> str:
         host = f"[{self._endpoint.host}]" if ":" in self._endpoint.host else self._endpoint.host
@@ -220,6 +224,13 @@ async def _body(job: Job, opening: bytes, closing: bytes) -> AsyncIterator[bytes
     async for piece in job.content():
         yield piece
     yield closing
+
+
+async def _write(writer: asyncio.StreamWriter, pieces: AsyncIterator[bytes]) -> None:
+    with contextlib.suppress(ConnectionError):  # what the endpoint has said before it hung up is still to be read
+        async for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
 
 
 class _Response:
