@@ -28,7 +28,14 @@ MEBIBYTE = 1_048_576
 
 # What a hop of ours may put on top, and nothing else.
 TRACE = {
-    *(b"authentication-results", b"received", b"delivered-to", b"x-original-to", b"return-path"),
+    *(
+        b"authentication-results",
+        b"received",
+        b"delivered-to",
+        b"x-original-to",
+        b"return-path",
+        b"x-readdress-delivery-id",
+    ),
     *(b"arc-seal", b"arc-message-signature", b"arc-authentication-results"),
 }
 
