@@ -17,6 +17,7 @@ from harness.process import ServiceProcess, free_port
 from harness.signed_mail import key_zone, rsa_key, sign
 from harness.smtp_client import accepted_id
 from harness.spooled_mail import HELP, HOSTNAME, TroubledDatabase, deliveries, inbox
+from harness.stored import wait_until
 from readdress.inbox.messages import State
 from readdress.mail.authentication import check as check_module
 from readdress.mail.intake import Intake
@@ -110,13 +111,15 @@ def test_answers_that_want_tcp_are_had_by_tcp(tmp_path: Path) -> None:
         assert {kind for _, kind in dns.asked} >= {"TXT", "TXT/tcp"}
 
 
-def test_while_one_mail_waits_for_dns_others_pass(tmp_path: Path) -> None:
+@pytest.mark.parametrize("body", [b"hello\r\n", (b"x" * 998 + b"\r\n") * 400], ids=["small", "large"])
+def test_while_one_mail_waits_for_dns_others_pass(tmp_path: Path, body: bytes) -> None:
     slow: Zone = {"slow.example": [TIMEOUT], "_dmarc.slow.example": [TIMEOUT]}
     with DnsServer({**ZONE, **slow}) as dns, checking(tmp_path, dns, check_budget_ms="3000") as (process, recipient):
         with connect(process.smtp) as waiting:
             assert waiting.begin("a@slow.example", recipient).startswith("354")
-            waiting.send(mail_of("a@slow.example") + b".\r\n")
-            judged = send(process, recipient, SPOOFED, sender="a@reject.example")
+            waiting.send(mail_of("a@slow.example", body=body) + b".\r\n")
+            wait_until(lambda: ("_dmarc.slow.example", "TXT") in dns.asked)
+            judged = send(process, recipient, mail_of("a@reject.example", body=body), sender="a@reject.example")
             slow_one = read(process, accepted_id(waiting.read_reply()))
         assert judged.shown("Dmarc") == "pass"
         assert slow_one.shown("Dmarc") == "temperror"
@@ -158,7 +161,7 @@ def test_a_check_that_breaks_accepts_without_verdicts(
     caplog: pytest.LogCaptureFixture,
     size_bytes: int,
 ) -> None:
-    monkeypatch.setattr(check_module, "check_sender", explode)
+    monkeypatch.setattr(check_module, "check_hashed", explode)
     forged = f"Authentication-Results: {HOSTNAME}; dmarc=pass\r\n".encode()
     content = CONTENT + (b"x" * 998 + b"\r\n") * (size_bytes // 1_000)
     message_id = take(database, checks, forged + content)
@@ -187,7 +190,7 @@ def test_a_content_that_cannot_be_read_again_is_accepted_without_verdicts(
 
 
 def test_large_messages_are_read_one_at_a_time(checks: SenderChecks) -> None:
-    """So that a few dozens of them at once don't fill the memory."""
+    """So that a few dozens of them at once don't fill the memory; small ones are there already."""
     loading, most = 0, 0
 
     async def load() -> bytes:
@@ -207,6 +210,12 @@ def test_large_messages_are_read_one_at_a_time(checks: SenderChecks) -> None:
 
     assert asyncio.run(all_of_them(LARGE_BYTES + 1)) == 1
     assert asyncio.run(all_of_them(LARGE_BYTES)) == 5
+
+
+def test_a_content_is_not_kept_while_dns_is_asked() -> None:
+    hashed = check_module.hash_content(sign(SPOOFED, domain="reject.example"))
+    assert hashed.message.body.nbytes == 0
+    assert {hashed.body(relaxed=relaxed).length_bytes for relaxed in (False, True)} == {7}
 
 
 def test_a_name_server_that_is_none_stops_the_start(start_service: Callable[..., ServiceProcess]) -> None:

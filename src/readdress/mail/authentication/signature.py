@@ -68,6 +68,13 @@ class HashedMessage:
             self._bodies[relaxed] = hash_body(self.message.body, relaxed=relaxed)
         return self._bodies[relaxed]
 
+    def hash_bodies(self) -> None:
+        """Hash the body in both forms, if anything signs it, and let go of it."""
+        if self.count(b"dkim-signature") or self.count(b"arc-message-signature"):
+            for relaxed in (False, True):
+                self.body(relaxed=relaxed)
+        self.message = self.message._replace(body=memoryview(b""))
+
     def signed_fields(self, names: Sequence[bytes], *, relaxed: bool) -> list[bytes]:
         """RFC 6376 §5.4.2: of each name the lowest field that is not taken yet, and nothing where there is none."""
         taken: dict[bytes, int] = {}
