@@ -91,6 +91,7 @@ def check(hosts: TwoHosts, place: Place, message_id: str, mail: Mail) -> bytes:
     trace = stored[: len(stored) - len(content)]
     assert stored[len(trace) :] == content, (place.transport, mail)
     assert trace.endswith(line_end)
+    assert not set(b"\r\n") & set(trace.replace(line_end, b""))
     names = [line.partition(b":")[0].lower() for line in trace.split(line_end)[:-1] if line[:1] not in b" \t"]
     assert set(names) <= TRACE, names
     assert names.count(b"received") == (1 if place.transport in ("inbox", "files") else 2)
