@@ -25,7 +25,7 @@ def load(tmp_path: Path, transports: dict[str, Any], **settings: Any) -> Config:
 def build(database: SqliteDatabase, config: Config) -> QueueRunner:
     hostname = "mx.example.com"
     notifier = Notifier(hostname=hostname, dispatcher=Dispatcher())
-    return onward.build_runner(config, database, notifier, hostname=hostname, clock=Clock())
+    return onward.build_runner(config, database, notifier, hostname=hostname, clock=Clock(), seal=None)
 
 
 @pytest.mark.parametrize(
