@@ -56,6 +56,7 @@ class SmtpConfig(TransportConfig, frozen=True, tag="smtp"):
     password_file: str = ""
     recipient: str = ""
     allow_private: bool = False
+    domain_concurrency: Annotated[int, Meta(ge=1, le=1_000)] = 5
 
 
 class WebhookConfig(TransportConfig, frozen=True, tag="webhook"):

@@ -1,6 +1,7 @@
 """Builds what takes mail on from here out of a Config: the transports by their names, and the runner of the queue."""
 
 import ssl
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -143,21 +144,21 @@ def _transport(
 
 
 def _smtp(setting: str, transport: SmtpConfig, next_domain: NextDomain, *, hostname: str) -> Smtp:
-    target = None
     if transport.ca_file:
         ssl.create_default_context(cafile=transport.ca_file)  # a mistake is seen at the start
-    if transport.host:
-        target = Target(
-            host=transport.host,
-            port=transport.port,
-            tls=transport.tls,
-            verify=transport.verify,
-            ca_file=transport.ca_file,
-            username=transport.username,
-            password=_secret(setting, transport.password, transport.password_file),
-        )
+    to_host = partial(
+        Target,
+        port=transport.port,
+        tls=transport.tls,
+        verify=transport.verify,
+        ca_file=transport.ca_file,
+        username=transport.username,
+        password=_secret(setting, transport.password, transport.password_file),
+    )
     return Smtp(
-        target,
+        to_host(host=transport.host) if transport.host else None,
+        to_host=to_host,
+        domain_concurrency=transport.domain_concurrency,
         recipient=transport.recipient,
         allow_private=transport.allow_private,
         next_domain=next_domain,

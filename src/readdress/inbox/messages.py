@@ -246,11 +246,12 @@ def onward_trace(message: Message, delivery: Delivery, recipient: str) -> str:
     """The same for a next host, which does the final delivery to `recipient` and says so by itself.
 
     Delivered-To is said only where another recipient stands for ours from here on: to a host that knows the same
-    address it would be the mark of a loop (RFC 9228 §2).
+    address it would be the mark of a loop (RFC 9228 §2). The delivery's id tells a second copy, which a lost reply may
+    cause, from another mail.
     """
     is_forwarded = recipient != delivery.next_hop
     delivered_to = f"Delivered-To: {delivery.address or delivery.next_hop}\r\n" if is_forwarded else ""
-    return f"{delivered_to}{_originally_to(delivery)}{message.trace}"
+    return f"{delivered_to}{_originally_to(delivery)}X-Readdress-Delivery-Id: {delivery.id}\r\n{message.trace}"
 
 
 def _originally_to(delivery: Delivery) -> str:

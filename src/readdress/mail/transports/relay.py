@@ -10,6 +10,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, cast
+from weakref import WeakValueDictionary
 
 from readdress.address import split_address
 from readdress.directory import routing
@@ -74,12 +75,16 @@ class Smtp:
     """A mail server: the target's host or, where it has none, those that the MX records of the domain name.
 
     `recipient`, if there is one, is whom mail is for from there on; `{local_part}` and `{domain}` are the address's.
+    `to_host` makes the target of a host that MX records name; no more than `domain_concurrency` go to one domain at a
+    time.
     """
 
     def __init__(
         self,
         target: Target | None,
         *,
+        to_host: Callable[..., Target] = Target,
+        domain_concurrency: int = 5,
         recipient: str,
         allow_private: bool,
         next_domain: NextDomain,
@@ -89,6 +94,9 @@ class Smtp:
         keep_content: bool,
     ) -> None:
         self._target = target
+        self._to_host = to_host
+        self._domain_concurrency = domain_concurrency
+        self._domains: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._recipient = recipient
         self._allow_private = allow_private
         self._next_domain = next_domain
@@ -109,7 +117,10 @@ class Smtp:
         if self._target is not None:
             sent = await send(self._target, mail, timeouts=self._timeouts, hostname=self._hostname)
             return _result(sent, recipient, is_final=False)
-        return await self._send_by_mx(address.domain, recipient, mail)
+        domain = address.domain.lower()
+        turn = self._domains.setdefault(domain, asyncio.Semaphore(self._domain_concurrency))
+        async with turn:
+            return await self._send_by_mx(domain, recipient, mail)
 
     def _recipient_of(self, delivery: Delivery) -> str:
         local_part, _, domain = delivery.next_hop.rpartition("@")
@@ -159,7 +170,7 @@ class Smtp:
             return Result(Outcome(error.outcome.name), error.text, error.enhanced)
         result = Result(Outcome.TEMPORARY, "no host was tried", "4.4.1")
         for host in hosts:
-            target = Target(host=host.name, addresses=host.addresses)
+            target = self._to_host(host=host.name, addresses=host.addresses)
             sent = await send(target, mail, timeouts=self._timeouts, hostname=self._hostname)
             result = _result(sent, recipient, is_final=False)
             if result.outcome is not Outcome.TEMPORARY or sent.recipients[0].stage in _ABOUT_THE_MAIL:
