@@ -38,14 +38,25 @@ class Seal:
 
     def __init__(self, config: Config, *, authserv_id: str) -> None:
         """Raises ConfigError for a key that can't be used."""
-        from readdress.mail.authentication.sealing import PrivateKeyError, sign_dkim
+        from readdress.mail.authentication.sealing import PrivateKeyError, seal
+        from readdress.mail.authentication.signature import is_domain
 
+        for setting, name in (("seal_domain", config.seal_domain), ("seal_selector", config.seal_selector)):
+            if not is_domain(name.lower()):
+                raise ConfigError(f"{setting} has to be a domain name in ASCII, and not {name!r}")
         self._domain = config.seal_domain
         self._selector = config.seal_selector
         self._authserv_id = authserv_id
         try:
             self._key = Path(config.seal_key).read_bytes()
-            sign_dkim(b"From: a@example.com\r\n\r\n", self._domain, self._selector, self._key)
+            seal(  # a mistake is seen at the start
+                b"From: a@example.com\r\n\r\n",
+                verdicts_field=f"Authentication-Results: {authserv_id};\r\n\tarc=none\r\n",
+                domain=self._domain,
+                selector=self._selector,
+                private_key_pem=self._key,
+                authserv_id=authserv_id,
+            )
         except (OSError, PrivateKeyError) as error:
             raise ConfigError(f"seal_key: {error}") from error
 

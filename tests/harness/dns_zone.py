@@ -19,11 +19,13 @@ import dns.rrset
 
 from readdress.mail.authentication.resolver import Resolver, Server
 
-# In place of a record: no answer at all, or one that says SERVFAIL.
+# In place of a record: no answer at all, one that says SERVFAIL or REFUSED, or one that can't be read.
 TIMEOUT = "TIMEOUT"
 SERVFAIL = "SERVFAIL"
+REFUSED = "REFUSED"
+GARBAGE = "GARBAGE"
 
-# Of a name: records as `(type, text)` in the form of a zone file, TIMEOUT or SERVFAIL.
+# Of a name: records as `(type, text)` in the form of a zone file, or one of the troubles above.
 Zone = Mapping[str, Iterable[tuple[str, str] | str]]
 
 TTL_S = 300
@@ -89,9 +91,12 @@ class DnsServer:
         if not any(kind in (rdtype, "CNAME") for kind, _ in _records(found)):
             if TIMEOUT in found:
                 return None
-            if SERVFAIL in found:
-                response.set_rcode(dns.rcode.SERVFAIL)
-                return response.to_wire()
+            if GARBAGE in found:
+                return wire[:2] + b"\x80\x00\xff"
+            for trouble in (SERVFAIL, REFUSED):
+                if trouble in found:
+                    response.set_rcode(dns.rcode.from_text(trouble))
+                    return response.to_wire()
         self._fill(response, question.name, rdtype)
         wire = response.to_wire(max_size=65_535)
         if not tcp and len(wire) > self.udp_bytes_max:

@@ -3,11 +3,11 @@
 import asyncio
 import random
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 
-from harness.dns import Mode, NameServer, Zone, name_server
+from harness.dns_zone import GARBAGE, REFUSED, SERVFAIL, TIMEOUT, DnsServer
 from readdress.mail.mx import HOSTS_MAX, MxHost, NoHosts, OwnHost, find_hosts
 from readdress.mail.resolver import Resolver
 from readdress.smtp.outgoing import Outcome, Target
@@ -17,18 +17,30 @@ A1, A2, A3 = "198.41.0.4", "199.9.14.201", "192.33.4.12"  # public, and never co
 AAAA1 = "2001:503:ba3e::2:30"
 
 
+# Of a name: texts by record type. A trouble takes the place of all of a name's records.
+Zone: TypeAlias = Mapping[str, Mapping[str, Sequence[str]]]
+Troubles: TypeAlias = Mapping[str, str]
+
+
+def serve(zone: Zone, troubles: Troubles | None = None, *, udp_bytes_max: int = 1_232) -> DnsServer:
+    records = {name: [(kind, text) for kind, texts in of.items() for text in texts] for name, of in zone.items()}
+    return DnsServer(
+        {**records, **{name: [trouble] for name, trouble in (troubles or {}).items()}}, udp_bytes_max=udp_bytes_max
+    )
+
+
 def find(
-    domain: str, zone: Zone, modes: Mapping[str, Mode] | None = None, *, timeout_s: float = 5, **options: Any
-) -> tuple[list[MxHost], NameServer]:
-    with name_server(zone, modes) as nameserver:
+    domain: str, zone: Zone, troubles: Troubles | None = None, *, timeout_s: float = 5, **options: Any
+) -> tuple[list[MxHost], DnsServer]:
+    with serve(zone, troubles, udp_bytes_max=options.pop("udp_bytes_max", 1_232)) as nameserver:
         resolver = Resolver([nameserver.address], timeout_s=timeout_s)
         options.setdefault("random", random.Random(1))
         return asyncio.run(find_hosts(domain, resolver=resolver, **options)), nameserver
 
 
-def refusal(domain: str, zone: Zone, modes: Mapping[str, Mode] | None = None, **options: Any) -> tuple[Outcome, str]:
+def refusal(domain: str, zone: Zone, troubles: Troubles | None = None, **options: Any) -> tuple[Outcome, str]:
     with pytest.raises(NoHosts) as raised:
-        find(domain, zone, modes, **options)
+        find(domain, zone, troubles, **options)
     assert raised.value.enhanced[0] == ("5" if raised.value.outcome is Outcome.PERMANENT else "4")
     assert raised.value.text.isprintable()
     return raised.value.outcome, raised.value.enhanced
@@ -85,7 +97,7 @@ def test_a_cname_is_followed() -> None:
 def test_a_domain_beyond_ascii_is_asked_for_by_its_a_labels() -> None:
     hosts, nameserver = find("b\u00fccher.example", {"xn--bcher-kva.example": {"A": [A1]}})
     assert names(hosts) == ["xn--bcher-kva.example"]
-    assert {name for name, _, _ in nameserver.asked} == {"xn--bcher-kva.example"}
+    assert {name for name, _ in nameserver.asked} == {"xn--bcher-kva.example"}
 
 
 def test_a_null_mx_takes_no_mail() -> None:
@@ -108,7 +120,7 @@ def test_a_domain_that_does_not_exist_is_permanent(domain: str) -> None:
     ["", ".", "a..example", "x" * 64 + ".example", "a b.example", "x.example\r\n", ".".join(["x" * 60] * 5), "é" * 300],
 )
 def test_what_is_no_domain_is_permanent_and_never_asked_for(domain: str) -> None:
-    with name_server({}) as nameserver:
+    with serve({}) as nameserver:
         with pytest.raises(NoHosts) as raised:
             asyncio.run(find_hosts(domain, resolver=Resolver([nameserver.address])))
         assert (raised.value.enhanced, nameserver.asked) == ("5.1.2", [])
@@ -124,37 +136,37 @@ def test_an_address_beside_mx_records_that_lead_nowhere_is_not_used() -> None:
     assert refusal("x.example", zone) == (Outcome.PERMANENT, "5.4.4")
 
 
-@pytest.mark.parametrize("mode", ["servfail", "refused", "silent", "garbage"])
-def test_a_nameserver_without_an_answer_is_temporary(mode: Mode) -> None:
-    found = refusal("x.example", ZONE, {"x.example": mode}, timeout_s=TIMEOUT_S)
+@pytest.mark.parametrize("trouble", [SERVFAIL, REFUSED, TIMEOUT, GARBAGE])
+def test_a_nameserver_without_an_answer_is_temporary(trouble: str) -> None:
+    found = refusal("x.example", ZONE, {"x.example": trouble}, timeout_s=TIMEOUT_S)
     assert found == (Outcome.TEMPORARY, "4.4.3")
 
 
-@pytest.mark.parametrize("mode", ["servfail", "silent"])
-def test_a_host_whose_address_is_not_known_now_stands_back(mode: Mode) -> None:
-    hosts, _ = find("x.example", ZONE, {"first.example": mode}, timeout_s=TIMEOUT_S)
+@pytest.mark.parametrize("trouble", [SERVFAIL, TIMEOUT])
+def test_a_host_whose_address_is_not_known_now_stands_back(trouble: str) -> None:
+    hosts, _ = find("x.example", ZONE, {"first.example": trouble}, timeout_s=TIMEOUT_S)
     assert names(hosts) == ["second.example"]
-    modes: dict[str, Mode] = {"first.example": mode, "second.example": mode}
-    assert refusal("x.example", ZONE, modes, timeout_s=TIMEOUT_S) == (Outcome.TEMPORARY, "4.4.3")
+    troubles = {"first.example": trouble, "second.example": trouble}
+    assert refusal("x.example", ZONE, troubles, timeout_s=TIMEOUT_S) == (Outcome.TEMPORARY, "4.4.3")
 
 
 def test_what_udp_truncates_is_asked_again_by_tcp() -> None:
-    hosts, nameserver = find("x.example", ZONE, {"x.example": "truncate"})
+    hosts, nameserver = find("x.example", ZONE, udp_bytes_max=0)
     assert names(hosts) == ["first.example", "second.example"]
-    assert [transport for name, _, transport in nameserver.asked if name == "x.example"] == ["udp", "tcp"]
+    assert [kind for name, kind in nameserver.asked if name == "x.example"] == ["MX", "MX/tcp"]
 
 
 def test_the_budget_is_for_everything() -> None:
-    found = refusal("x.example", ZONE, {"second.example": "silent", "first.example": "silent"}, budget_s=0.3)
+    found = refusal("x.example", ZONE, {"second.example": TIMEOUT, "first.example": TIMEOUT}, budget_s=0.3)
     assert found == (Outcome.TEMPORARY, "4.4.3")
 
 
 def test_the_next_nameserver_is_asked_when_one_fails() -> None:
-    with name_server({}, dict.fromkeys(ZONE, "servfail")) as bad, name_server(ZONE) as good:
+    with serve({}, dict.fromkeys(ZONE, SERVFAIL)) as bad, serve(ZONE) as good:
         resolver = Resolver([bad.address, good.address], timeout_s=8)
         hosts = asyncio.run(find_hosts("x.example", resolver=resolver))
     assert names(hosts) == ["first.example", "second.example"]
-    assert {name for name, _, _ in bad.asked} <= {name for name, _, _ in good.asked} == set(ZONE)
+    assert {name for name, _ in bad.asked} <= {name for name, _ in good.asked} == set(ZONE)
 
 
 def test_hosts_and_addresses_have_a_limit() -> None:
@@ -163,11 +175,11 @@ def test_hosts_and_addresses_have_a_limit() -> None:
     }
     for number in range(30):
         zone[f"m{number}.example"] = {"A": [f"198.41.0.{host}" for host in range(1, 20)], "AAAA": [AAAA1]}
-    hosts, nameserver = find("x.example", zone, {"x.example": "truncate"})
+    hosts, nameserver = find("x.example", zone, udp_bytes_max=0)
     assert names(hosts) == [f"m{number}.example" for number in range(HOSTS_MAX)]
     assert {len(host.addresses) for host in hosts} == {8}
     assert all(AAAA1 in host.addresses for host in hosts)
-    assert len({name for name, _, _ in nameserver.asked}) == HOSTS_MAX + 1
+    assert len({name for name, _ in nameserver.asked}) == HOSTS_MAX + 1
 
 
 def test_a_host_that_is_named_twice_counts_once_at_its_best_preference() -> None:

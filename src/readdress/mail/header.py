@@ -29,6 +29,7 @@ _RECEIVED_ID = re.compile(
     rb"^received[ \t]*:(?:[^\r\n]|\r\n[ \t]){0,2000}?[ \t]id[ \t]+([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\b",
     re.IGNORECASE | re.MULTILINE,
 )
+_BARE_LINE_END = re.compile(rb"\r(?!\n)|(?<!\r)\n")
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
 
@@ -37,7 +38,8 @@ class HeaderFacts(NamedTuple):
 
     `delivered_to` are the keys of the addresses to which the message says that it was delivered before (RFC 9228), and
     `received_ids` the ids that its Received fields give, where these have the form of ours. `has_results` says that
-    somebody has put results of checks on it, who may claim to be us (RFC 8601 §5).
+    somebody has put results of checks on it, who may claim to be us (RFC 8601 §5), `has_bare_line_end` that readers may
+    disagree about where its fields begin.
     """
 
     subject: str
@@ -46,6 +48,7 @@ class HeaderFacts(NamedTuple):
     delivered_to: frozenset[str]
     received_ids: frozenset[str]
     has_results: bool
+    has_bare_line_end: bool
 
 
 def look_at_header(content: bytes, *, is_whole: bool) -> HeaderFacts:
@@ -61,6 +64,7 @@ def look_at_header(content: bytes, *, is_whole: bool) -> HeaderFacts:
         received_count=received_count,
         is_complete=end >= 0 or is_whole,
         has_results=_RESULTS.search(header) is not None,
+        has_bare_line_end=_BARE_LINE_END.search(header) is not None,
         delivered_to=frozenset(map(_key, _DELIVERED_TO.findall(header + b"\r\n")[:_DELIVERED_TO_MAX])),
         received_ids=frozenset(found.decode().lower() for found in received_ids),
     )

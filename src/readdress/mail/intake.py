@@ -294,6 +294,9 @@ def _literal(address: str) -> str:
 def _refuse(facts: HeaderFacts) -> Reply | None:
     if not facts.is_complete:
         return reply.HEADER_TOO_BIG
+    if facts.has_bare_line_end:
+        # RFC 5322 §2.2: BINARYMIME is for bodies. Behind a bare LF a field could hide from us and show to a reader.
+        return reply.BARE_CONTENT
     return reply.LOOP if facts.received_count > RECEIVED_MAX else None
 
 

@@ -13,6 +13,7 @@ from typing import Final
 
 import msgspec
 
+from readdress.address import fold_domain, split_address
 from readdress.clock import new_id, rfc_5322
 from readdress.inbox import messages
 from readdress.inbox.messages import Delivery, Message, Notices, State
@@ -190,7 +191,7 @@ def _why_not(message: Message, header: bytes) -> str:
     if _SENT_BY_PROGRAM.search(header):
         return "a program sent it"
     if _is_forged(message):
-        return "its sender failed SPF, and no signature is good"
+        return "its sender failed SPF, and no good signature is of that domain"
     return ""
 
 
@@ -199,8 +200,15 @@ def _is_forged(message: Message) -> bool:
     if not message.verdicts:
         return False
     verdicts = msgspec.json.decode(message.verdicts, type=Verdicts)
-    is_signed = any(signature.result == "pass" for signature in verdicts.dkim)
-    return verdicts.spf.result in {"fail", "softfail"} and not is_signed
+    if verdicts.spf.result not in {"fail", "softfail"}:
+        return False
+    domain = fold_domain(split_address(message.sender).domain)
+    return not any(one.result == "pass" and _are_related(one.domain, domain) for one in verdicts.dkim)
+
+
+def _are_related(one: str, other: str) -> bool:
+    """Whether a signature by the one domain speaks for the other: what a stranger signs proves nothing of a sender."""
+    return one == other or one.endswith(f".{other}") or other.endswith(f".{one}")
 
 
 def _status(action: Action, result: Result) -> str:

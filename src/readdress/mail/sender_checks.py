@@ -1,4 +1,4 @@
-"""The checks of the sender beside the event loop: on threads, within a time for DNS, and few large messages at once.
+"""The checks of the sender beside the event loop: on threads, within a time for DNS, one large message at a time.
 
 What goes wrong in them never refuses mail: a message that could not be checked is accepted without verdicts.
 """
@@ -7,7 +7,8 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from readdress.smtp.backend import Peer
 from readdress.smtp.envelope import Envelope
@@ -17,9 +18,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("readdress.mail")
 
-THREADS: Final = 16
-# A message beyond this is read whole for its checks only while no other one is.
-LARGE_BYTES: Final = 1_048_576
+# They mostly wait for DNS, and nobody's slow names may keep others from being checked.
+THREADS: Final = 64
+# A message beyond this is read whole only while no other one is, and is not kept while DNS is asked.
+LARGE_BYTES: Final = 262_144
+
+T = TypeVar("T")
 
 
 class SenderChecks:
@@ -39,30 +43,35 @@ class SenderChecks:
         self, load: Callable[[], Awaitable[bytes]], size_bytes: int, *, envelope: Envelope, peer: Peer
     ) -> "Verdicts | None":
         """The verdicts on a message, whose content `load` gives; None when it could not be checked."""
-        if size_bytes <= LARGE_BYTES:
-            return await self._check(await load(), envelope, peer)
-        async with self._large:
-            return await self._check(await load(), envelope, peer)
-
-    async def _check(self, content: bytes, envelope: Envelope, peer: Peer) -> "Verdicts | None":
-        from readdress.mail.authentication.check import check_sender
-
-        def check() -> "Verdicts":
-            return check_sender(
-                content,
-                peer_address=peer.address,
-                ehlo=peer.ehlo,
-                sender=envelope.sender.text,
-                authserv_id=self.authserv_id,
-                resolver=self._resolver,
-                budget_s=self._budget_s,
-            )
-
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, check)
+            return await self._check(load, size_bytes, envelope, peer)
         except Exception:
             log.exception("a message from <%s> could not be checked", envelope.sender.text)
             return None
+
+    async def _check(
+        self, load: Callable[[], Awaitable[bytes]], size_bytes: int, envelope: Envelope, peer: Peer
+    ) -> "Verdicts":
+        from readdress.mail.authentication import check
+
+        judge = partial(
+            check.check_hashed,
+            peer_address=peer.address,
+            ehlo=peer.ehlo,
+            sender=envelope.sender.text,
+            authserv_id=self.authserv_id,
+            resolver=self._resolver,
+            budget_s=self._budget_s,
+        )
+        if size_bytes <= LARGE_BYTES:
+            content = await load()
+            return await self._run(lambda: judge(check.hash_content(content)))
+        async with self._large:
+            hashed = await self._run(partial(check.hash_content, await load()))
+        return await self._run(partial(judge, hashed))
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)

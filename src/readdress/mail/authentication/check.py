@@ -24,13 +24,41 @@ def check_sender(
     resolver: Resolver,
     budget_s: float,
 ) -> Verdicts:
-    """What the message's content (with CRLF, as received) and envelope say of who sent it.
+    """What the message's content (with CRLF, as received) and envelope say of who sent it; see `check_hashed`."""
+    return check_hashed(
+        hash_content(content),
+        peer_address=peer_address,
+        ehlo=ehlo,
+        sender=sender,
+        authserv_id=authserv_id,
+        resolver=resolver,
+        budget_s=budget_s,
+    )
+
+
+def hash_content(content: bytes) -> HashedMessage:
+    """All that the checks need of the content, without DNS, so that a long one need not be kept while they wait."""
+    hashed = HashedMessage(split_message(content))
+    hashed.hash_bodies()
+    return hashed
+
+
+def check_hashed(
+    hashed: HashedMessage,
+    *,
+    peer_address: str,
+    ehlo: str,
+    sender: str,
+    authserv_id: str,
+    resolver: Resolver,
+    budget_s: float,
+) -> Verdicts:
+    """What a message and its envelope say of who sent it.
 
     `peer_address` is an IP address; for any other text, and one of an internal network, SPF is `none`. `sender` is
     empty for the null sender. Never raises for what a message or DNS holds; waits `budget_s` for DNS at most.
     """
     lookups = resolver.begin(budget_s)
-    hashed = HashedMessage(split_message(content))
     # The Author Domain's policy and signatures come first: look-ups that an attacker makes slow may cost the verdicts
     # on the attacker's own domains, and never turn a DMARC `fail` for another's domain into a `temperror`.
     author = _Author(hashed.message, lookups)

@@ -6,6 +6,7 @@ A key that can't be used raises PrivateKeyError; what is signed is only what no 
 import base64
 import re
 import time
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from readdress.mail.authentication.arc import SEAL, SETS_MAX, Chain, cv_of, read_chain, seal_order
@@ -120,6 +121,7 @@ class _Signer:
         return self._key.sign(digest)  # RFC 8463 §3
 
 
+@lru_cache(maxsize=8)  # a key is checked while it is loaded, which takes 30 ms for 2,048 bits
 def _load(private_key_pem: bytes) -> "tuple[RSAPrivateKey | Ed25519PrivateKey, str]":
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey

@@ -68,6 +68,13 @@ class HashedMessage:
             self._bodies[relaxed] = hash_body(self.message.body, relaxed=relaxed)
         return self._bodies[relaxed]
 
+    def hash_bodies(self) -> None:
+        """Hash the body in both forms, if anything signs it, and let go of it."""
+        if self.count(b"dkim-signature") or self.count(b"arc-message-signature"):
+            for relaxed in (False, True):
+                self.body(relaxed=relaxed)
+        self.message = self.message._replace(body=memoryview(b""))
+
     def signed_fields(self, names: Sequence[bytes], *, relaxed: bool) -> list[bytes]:
         """RFC 6376 §5.4.2: of each name the lowest field that is not taken yet, and nothing where there is none."""
         taken: dict[bytes, int] = {}
@@ -208,9 +215,14 @@ def _canonicalization(value: bytes) -> tuple[bool, bool]:
 def _domain(value: bytes, tag: str) -> str:
     """In A-labels (RFC 8616 §5)."""
     domain = fold_domain(_text(value)) if len(value) <= 1_000 else ""
-    if not _DOMAIN.fullmatch(domain) or not is_dns_name(domain):
+    if not is_domain(domain):
         raise SignatureProblem("permerror", f"{tag}= is not a domain name")
     return domain
+
+
+def is_domain(text: str) -> bool:
+    """Whether d= or s= may be that: lower-case A-labels."""
+    return bool(_DOMAIN.fullmatch(text)) and is_dns_name(text)
 
 
 def _number(tags: Mapping[str, bytes], tag: str) -> int | None:

@@ -5,8 +5,10 @@ seal, so that the next host can see what ours found. Both only then: inside our 
 """
 
 import asyncio
+import contextlib
+import logging
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, cast
 from weakref import WeakValueDictionary
 
@@ -24,6 +26,11 @@ from readdress.smtp.grammar import Path
 from readdress.smtp.outgoing import ClientTimeouts, OutgoingMail, SendResult, Target
 from readdress.smtp.session import Body, Recipient
 from readdress.store.database import Database
+
+log = logging.getLogger("readdress.mail")
+
+# A message beyond this is read whole for its seal only while no other one is.
+LARGE_BYTES: Final = 1_048_576
 
 # The stages at which a host's answer is about the mail; before them, the domain's next host may do better.
 _ABOUT_THE_MAIL: Final = frozenset({"mail", "rcpt", "data", "content"})
@@ -61,6 +68,7 @@ class NextDomain:
     resolver: Resolver
     own: OwnHost
     seal: Callable[[bytes, str], bytes] | None
+    large: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
 
 
 class Smtp:
@@ -126,11 +134,7 @@ class Smtp:
         is_local = await next_domain.database.read(lambda tx: routing.is_local(tx, domain))
         if is_local or job.delivery.address_id == routing.RETURN:
             return message.sender, b""
-        seal = b""
-        if next_domain.seal and message.verdicts:
-            trace = messages.onward_trace(message, job.delivery, recipient).encode()
-            content = b"".join([trace, *[piece async for piece in job.content()]])
-            seal = await asyncio.to_thread(next_domain.seal, content, message.verdicts)
+        seal = await self._seal(job, recipient)
         sender_domain = split_address(message.sender).domain
         our_domain = split_address(job.delivery.address or job.delivery.next_hop).domain
         if not message.sender:
@@ -138,6 +142,20 @@ class Smtp:
         if await next_domain.database.read(lambda tx: routing.is_local(tx, sender_domain)):
             return message.sender, seal
         return await next_domain.database.write(lambda tx: srs.rewrite(tx, message.sender, our_domain)), seal
+
+    async def _seal(self, job: Job, recipient: str) -> bytes:
+        """The fields of the seal; without one the mail goes on all the same, and the log says why."""
+        seal, message = self._next_domain.seal, job.message
+        if not seal or not message.verdicts:
+            return b""
+        async with self._next_domain.large if message.size_bytes > LARGE_BYTES else contextlib.nullcontext():
+            trace = messages.onward_trace(message, job.delivery, recipient).encode()
+            content = b"".join([trace, *[piece async for piece in job.content()]])
+            try:
+                return await asyncio.to_thread(seal, content, message.verdicts)
+            except Exception:
+                log.exception("message %s goes on without a seal", message.id)
+                return b""
 
     async def _send_by_mx(self, domain: str, recipient: str, mail: OutgoingMail) -> Result:
         """One host after the other, as long as none has said anything about the mail itself (RFC 5321 §5.1)."""
