@@ -373,8 +373,10 @@ def test_a_sender_elsewhere_hears_by_the_way_back(database: SqliteDatabase) -> N
     assert raw
     assert stored.size_bytes == len(raw)
     assert read_notice(raw).field("Action") == "failed"
-    # Nothing of ours goes on top of it: to a host that knows the sender, Delivered-To would be the mark of a loop.
-    assert messages.onward_trace(stored, returned, returned.next_hop) == "X-Original-To: bob@sender.example\r\n"
+    # No Delivered-To goes on top of it: to a host that knows the sender, that would be the mark of a loop.
+    assert messages.onward_trace(stored, returned, returned.next_hop) == (
+        f"X-Original-To: bob@sender.example\r\nX-Readdress-Delivery-Id: {returned.id}\r\n"
+    )
 
 
 def test_without_a_way_back_nothing_is_written_and_the_log_says_so(
