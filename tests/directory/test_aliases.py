@@ -141,7 +141,7 @@ def test_every_change_in_every_state_does_what_the_model_says(
             expected = expect(state, primary=primary, alias=alias)
             code, reason = None, None
             try:
-                operate(tx, instance_id="one", primary_id=primary, alias_id=alias)
+                operate(tx, account=ACCOUNT, instance_id="one", primary_id=primary, alias_id=alias)
             except ServiceError as error:
                 code, reason = error.code, said(error.message, primary=primary)
             assert (code, find_state(tx)) == expected[:2], (primary, alias)
@@ -160,7 +160,7 @@ def test_the_same_pair_can_be_associated_again_right_after(database: SqliteDatab
     def again(tx: Transaction) -> State:
         create_addresses(tx)
         for operate in (aliases.associate, aliases.disassociate, aliases.associate):
-            operate(tx, instance_id="one", primary_id="a", alias_id="b")
+            operate(tx, account=ACCOUNT, instance_id="one", primary_id="a", alias_id="b")
         return find_state(tx)
 
     assert database.run(again) == {("b", "a")}
@@ -171,10 +171,10 @@ def test_deleting_either_end_removes_the_relation_and_frees_the_other(database: 
     # contract 2.7
     def delete_and_associate(tx: Transaction) -> State:
         create_addresses(tx)
-        aliases.associate(tx, instance_id="one", primary_id="a", alias_id="b")
-        addresses.delete(tx, gone)
+        aliases.associate(tx, account=ACCOUNT, instance_id="one", primary_id="a", alias_id="b")
+        addresses.delete(tx, instance_id="one", address_id=gone)
         assert find_state(tx) == set()
-        aliases.associate(tx, instance_id="one", primary_id="c", alias_id=({"a", "b"} - {gone}).pop())
+        aliases.associate(tx, account=ACCOUNT, instance_id="one", primary_id="c", alias_id=({"a", "b"} - {gone}).pop())
         return find_state(tx)
 
     assert len(database.run(delete_and_associate)) == 1

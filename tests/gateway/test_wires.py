@@ -92,7 +92,9 @@ def publish_the_examples_addresses(data: Path) -> None:
                 description=None,
                 addresses_max=None,
             )
-        aliases.associate(tx, instance_id=DEV_INSTANCE, primary_id=EXAMPLE_PRIMARY, alias_id=EXAMPLE_ALIAS)
+        aliases.associate(
+            tx, account="123456789012", instance_id=DEV_INSTANCE, primary_id=EXAMPLE_PRIMARY, alias_id=EXAMPLE_ALIAS
+        )
 
     database = SqliteDatabase(data / "readdress.db", clock=Clock(), lock_wait_ms=5_000)
     try:

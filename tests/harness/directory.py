@@ -29,15 +29,19 @@ def publish(address_id: str, text: str, instance_id: str = "one") -> Change:
 
 
 def associate(alias_id: str, primary_id: str) -> Change:
-    return lambda tx: aliases.associate(tx, instance_id="one", primary_id=primary_id, alias_id=alias_id)
+    return lambda tx: aliases.associate(
+        tx, account=ACCOUNT, instance_id="one", primary_id=primary_id, alias_id=alias_id
+    )
 
 
 def disassociate(alias_id: str, primary_id: str) -> Change:
-    return lambda tx: aliases.disassociate(tx, instance_id="one", primary_id=primary_id, alias_id=alias_id)
+    return lambda tx: aliases.disassociate(
+        tx, account=ACCOUNT, instance_id="one", primary_id=primary_id, alias_id=alias_id
+    )
 
 
 def delete(address_id: str) -> Change:
-    return lambda tx: addresses.delete(tx, address_id)
+    return lambda tx: addresses.delete(tx, instance_id="one", address_id=address_id)
 
 
 def tag(address_id: str, values: Mapping[str, str], domain: str = "example.com") -> Change:

@@ -86,10 +86,10 @@ class TroubledDatabase:
     def run(self, work: Work[Any]) -> Any:
         return self._database.run(work)
 
-    async def write(self, work: Work[Any]) -> Any:
+    async def write(self, work: Work[Any], *, together: bool = False) -> Any:
         if self.failing_writes:
             raise self.failing_writes.pop()
-        return await self._database.write(work)
+        return await self._database.write(work, together=together)
 
     async def read(self, work: Work[Any]) -> Any:
         if self.failing_reads:

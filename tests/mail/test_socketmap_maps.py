@@ -43,7 +43,7 @@ def directory(database: SqliteDatabase) -> SqliteDatabase:
                 addresses_max=None,
             )
         for alias_id, primary_id in (("a", "p"), ("o", "c"), ("x", "strange")):
-            aliases.associate(tx, instance_id="i", primary_id=primary_id, alias_id=alias_id)
+            aliases.associate(tx, account="123456789012", instance_id="i", primary_id=primary_id, alias_id=alias_id)
 
     database.run(publish)
     return database
@@ -148,9 +148,11 @@ def test_a_destination_that_no_envelope_can_name_is_said_and_no_copy_is_left_out
 
 
 def test_a_change_is_in_the_next_answer(directory: SqliteDatabase) -> None:
-    directory.run(lambda tx: aliases.disassociate(tx, instance_id="i", primary_id="p", alias_id="a"))
+    directory.run(
+        lambda tx: aliases.disassociate(tx, account="123456789012", instance_id="i", primary_id="p", alias_id="a")
+    )
     assert ask(directory, find_destinations, "alias@example.com") == Answer("OK", "alias@example.com")
-    directory.run(lambda tx: addresses.delete(tx, "a"))
+    directory.run(lambda tx: addresses.delete(tx, instance_id="i", address_id="a"))
     assert ask(directory, find_destinations, "alias@example.com") == NOT_FOUND
     assert ask(directory, find_mailbox, "alias@example.com") == NOT_FOUND
 

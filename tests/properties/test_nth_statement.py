@@ -74,6 +74,9 @@ class FailingTransaction:
     def execute(self, query: Query, **parameters: Any) -> int:
         return self._failure.around(lambda: self._tx.execute(query, **parameters))
 
+    def send(self, query: Query, **parameters: Any) -> None:
+        self._failure.around(lambda: self._tx.send(query, **parameters))
+
     def lock(self, query: Query, **parameters: Any) -> None:
         self._failure.around(lambda: self._tx.lock(query, **parameters))
 
@@ -91,8 +94,8 @@ class FailingDatabase:
     def run(self, work: Work[T]) -> T:
         return self._database.run(self._failing(work))
 
-    async def write(self, work: Work[T]) -> T:
-        return await self._database.write(self._failing(work))
+    async def write(self, work: Work[T], *, together: bool = False) -> T:
+        return await self._database.write(self._failing(work), together=together)
 
     async def read(self, work: Work[T]) -> T:
         return await self._database.read(self._failing(work))

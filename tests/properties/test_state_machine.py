@@ -393,19 +393,20 @@ def test_every_history_of_calls_keeps_every_promise(examples: int, steps: int) -
 # The histories find what is wrong: each of these mistakes is one that the code could have.
 
 
-def associate_whatever_the_state(tx: Any, *, instance_id: str, primary_id: str, alias_id: str) -> None:
-    aliases._lock(tx, instance_id=instance_id, primary_id=primary_id, alias_id=alias_id)
+def associate_whatever_the_state(tx: Any, *, primary_id: str, alias_id: str, **where: str) -> None:
+    aliases._lock(tx, primary_id=primary_id, alias_id=alias_id, **where)
     tx.execute(aliases.sql.insert_alias, alias_id=alias_id, primary_id=primary_id, created_ms=tx.now_ms)
 
 
-def associate_backwards(tx: Any, *, instance_id: str, primary_id: str, alias_id: str) -> None:
-    associate(tx, instance_id=instance_id, primary_id=alias_id, alias_id=primary_id)
+def associate_backwards(tx: Any, *, primary_id: str, alias_id: str, **where: str) -> None:
+    associate(tx, primary_id=alias_id, alias_id=primary_id, **where)
 
 
 def update_and_forget_the_alias(tx: Any, address_id: str, **values: Any) -> None:
     update(tx, address_id, **values)
-    for alias_id, primary_id in tx.all(aliases.sql.find_relations, one_id=address_id, other_id=address_id):
-        tx.execute(aliases.sql.delete_alias, alias_id=alias_id, primary_id=primary_id)
+    for (other_id,) in tx.all(aliases.sql.find_partner, id=address_id):
+        tx.execute(aliases.sql.delete_alias, alias_id=address_id, primary_id=other_id)
+        tx.execute(aliases.sql.delete_alias, alias_id=other_id, primary_id=address_id)
 
 
 def claim_for_ever(tx: Any, token: Any, *, fingerprint: str, retention_days: int) -> Any:
@@ -425,7 +426,7 @@ MISTAKES: dict[str, tuple[Any, str, Callable[..., Any]]] = {
     "answers are not stored": (idempotency, "store_answer", lambda *_: None),
     "the purge takes everything": (idempotency, "delete_expired", lambda tx, **_: tx.execute(
         "DELETE FROM idempotency_token")),
-    "some deletes do nothing": (addresses, "delete", lambda *_: None),
+    "some deletes do nothing": (addresses, "delete", lambda *_, **__: None),
 }  # fmt: skip
 
 

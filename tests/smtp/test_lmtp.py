@@ -172,7 +172,8 @@ def test_of_recipients_that_vanish_only_those_are_refused(
 def delete(tx: Any, address_id: str) -> None:
     from readdress.directory import addresses as directory
 
-    directory.delete(tx, address_id)
+    (instance_id,) = tx.one("SELECT instance_id FROM email_address WHERE id = :id", id=address_id)
+    directory.delete(tx, instance_id=instance_id, address_id=address_id)
 
 
 def inbox(tx: Any, address_id: str) -> list[Any]:

@@ -136,7 +136,7 @@ def create_key(
     parse_policy(policy)
     access_key_id = access_key_id or "AKIA" + "".join(secrets.choice(_ID_LETTERS) for _ in range(16))
     secret = secret or secrets.token_urlsafe(30)
-    tx.execute(
+    tx.send(
         sql.insert_access_key,
         id=access_key_id,
         account=account,

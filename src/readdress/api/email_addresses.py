@@ -229,7 +229,8 @@ def update_email_address_metadata(
 @operations.declare(f"DELETE {_PATH}", ResourceConflictException, kind=Kind.WRITE, resources=[_ADDRESS])
 def delete_email_address(tx: Transaction, caller: Caller, request: EmailAddressRequest) -> Empty:
     """Retire an address with its relation: from the answer on, mail for it is refused."""
-    addresses.delete(tx, _get(tx, caller, request).id)
+    address = _get(tx, caller, request)
+    addresses.delete(tx, instance_id=address.instance_id, address_id=address.id)
     return Empty()
 
 
@@ -242,9 +243,9 @@ def delete_email_address(tx: Transaction, caller: Caller, request: EmailAddressR
 )
 def associate_email_address_alias(tx: Transaction, caller: Caller, request: AliasRequest) -> Empty:
     """Mail for the alias goes to the primary as well."""
-    instances.get(tx, account=caller.scope.account, instance_id=request.instance_id)
     aliases.associate(
         tx,
+        account=caller.scope.account,
         instance_id=request.instance_id,
         primary_id=request.email_address_id,
         alias_id=request.alias_configuration.email_address_id,
@@ -260,9 +261,9 @@ def associate_email_address_alias(tx: Transaction, caller: Caller, request: Alia
 )
 def disassociate_email_address_alias(tx: Transaction, caller: Caller, request: AliasRequest) -> Empty:
     """Mail for the former alias reaches its own inbox alone; both addresses stay."""
-    instances.get(tx, account=caller.scope.account, instance_id=request.instance_id)
     aliases.disassociate(
         tx,
+        account=caller.scope.account,
         instance_id=request.instance_id,
         primary_id=request.email_address_id,
         alias_id=request.alias_configuration.email_address_id,

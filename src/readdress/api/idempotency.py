@@ -55,7 +55,7 @@ def claim(tx: Transaction, token: Token, *, fingerprint: str, retention_days: in
 
 
 def store_answer(tx: Transaction, token: Token, answer: bytes) -> None:
-    tx.execute(sql.store_answer, **token._asdict(), answer=answer.decode())
+    tx.send(sql.store_answer, **token._asdict(), answer=answer.decode())
 
 
 def delete_expired(tx: Transaction, *, retention_days: int, limit: int = 1_000) -> int:

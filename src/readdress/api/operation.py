@@ -277,7 +277,7 @@ def _change(
     answer: Answer = operation.handler(tx, caller, request)
     if token and not isinstance(answer, Empty):
         idempotency.store_answer(tx, token, msgspec.json.encode(answer))
-    tx.execute(
+    tx.send(
         idempotency.sql.insert_audit,
         at_ms=tx.now_ms,
         account=caller.scope.account,

@@ -47,7 +47,7 @@ class ListTagsForResourceAnswer(Answer, rename="camel"):
 @operations.declare("POST /tags/{resourceArn}", common=_ERRORS, kind=Kind.WRITE, resources=_RESOURCES)
 def tag_resource(tx: Transaction, caller: Caller, request: TagResourceRequest) -> Empty:
     """Add tags, or give present ones a new value."""
-    resource = _get(tx, caller, request.resource_arn)
+    resource = _get(tx, caller, request.resource_arn, locks=True)
     if isinstance(resource, addresses.EmailAddress):
         domain = fold_domain(split_address(resource.address).domain)
         settings.tag_address(tx, resource.id, domain, request.tags, transports=caller.transports)
@@ -61,7 +61,7 @@ def tag_resource(tx: Transaction, caller: Caller, request: TagResourceRequest) -
 )
 def untag_resource(tx: Transaction, caller: Caller, request: UntagResourceRequest) -> Empty:
     """Remove tags; keys that are not there are no error."""
-    tags.remove(tx, _get(tx, caller, request.resource_arn).id, request.tag_keys)
+    tags.remove(tx, _get(tx, caller, request.resource_arn, locks=True).id, request.tag_keys)
     return Empty()
 
 
@@ -73,13 +73,20 @@ def list_tags_for_resource(
     return ListTagsForResourceAnswer(tags=tags.of(tx, _get(tx, caller, request.resource_arn).id))
 
 
-def _get(tx: Transaction, caller: Caller, arn: str) -> addresses.EmailAddress | instances.Instance:
+def _get(
+    tx: Transaction, caller: Caller, arn: str, *, locks: bool = False
+) -> addresses.EmailAddress | instances.Instance:
+    """`locks` holds it still, so that no tag is left of what goes away meanwhile."""
     name = parse_arn(arn)
     if name is None:
         raise InvalidParameterException("resourceArn: has to be the ARN of an instance or of an email address in one.")
     if name.scope == caller.scope:
         account, instance_id = caller.scope.account, name.instance_id
         if name.address_id:
+            if locks:
+                addresses.lock(tx, instance_id=instance_id, address_id=name.address_id)
             return addresses.get(tx, account=account, instance_id=instance_id, address_id=name.address_id)
+        if locks:
+            instances.lock(tx, instance_id)
         return instances.get(tx, account=account, instance_id=instance_id)
     raise ResourceNotFoundException(f"The resource {arn} does not exist.")

@@ -10,7 +10,7 @@ from readdress.errors import (
     ResourceNotFoundException,
     ServiceQuotaExceededException,
 )
-from readdress.store.database import Transaction
+from readdress.store.database import StoreChanged, Transaction
 from readdress.store.queries import load_queries
 
 sql = load_queries(__package__, "directory.sql")
@@ -41,7 +41,7 @@ def create(
 ) -> None:
     """Raises ServiceQuotaExceededException at `addresses_max`, DuplicateResourceException where the key is taken."""
     if addresses_max is not None:
-        tx.lock(instances.sql.lock_instance, id=instance_id)
+        instances.lock(tx, instance_id)
         if count(tx, instance_id) >= addresses_max:
             raise ServiceQuotaExceededException(
                 f"The instance has {addresses_max} email addresses, its quota. Delete one, or raise the quota."
@@ -82,6 +82,11 @@ def get(tx: Transaction, *, account: str, instance_id: str, address_id: str) -> 
     return EmailAddress(*row)
 
 
+def lock(tx: Transaction, *, instance_id: str, address_id: str) -> None:
+    """Hold the address still until this transaction commits."""
+    tx.lock(sql.lock_addresses, instance_id=instance_id, one_id=address_id, other_id=address_id)
+
+
 def not_found(address_id: str, instance_id: str) -> ResourceNotFoundException:
     return ResourceNotFoundException(f"The email address {address_id} does not exist in instance {instance_id}.")
 
@@ -90,14 +95,23 @@ def update(tx: Transaction, address_id: str, *, display_name: str | None, descri
     """What is None stays as it is; an empty text empties it."""
     for query, value in ((sql.update_display_name, display_name), (sql.update_description, description)):
         if value is not None:
-            tx.execute(query, id=address_id, value=value, folded=fold(value), modified_ms=tx.now_ms)
+            tx.send(query, id=address_id, value=value, folded=fold(value), modified_ms=tx.now_ms)
 
 
-def delete(tx: Transaction, address_id: str) -> None:
-    """The address with its tags and its relation (contract 2.7), which goes by the foreign key."""
+def delete(tx: Transaction, *, instance_id: str, address_id: str) -> None:
+    """The address with its tags and its relation (contract 2.7), which goes by the foreign key.
+
+    The other end is locked as well, so that mail for an alias comes before its primary ends or after (contract 2.8).
+    """
+    partner = tx.one(sql.find_partner, id=address_id)
+    other_id = partner[0] if partner else address_id
+    tx.lock(sql.lock_addresses, instance_id=instance_id, one_id=address_id, other_id=other_id)
+    if tx.one(sql.find_partner, id=address_id) != partner:
+        raise StoreChanged
     tags.delete_all(tx, address_id)
-    tx.execute(sql.note_deletion, address_id=address_id, id=new_id(), at_ms=tx.now_ms)
-    tx.execute(sql.delete_address, id=address_id)
+    tx.send(sql.note_deletion, address_id=address_id, id=new_id(), at_ms=tx.now_ms)
+    if not tx.execute(sql.delete_address, id=address_id):
+        raise StoreChanged
 
 
 def _fold(text: str | None) -> str | None:

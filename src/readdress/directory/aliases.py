@@ -7,7 +7,7 @@ present state forbids is a 409 that names the reason, for the caller can change 
 from typing import NamedTuple
 
 from readdress.clock import new_id
-from readdress.directory import addresses
+from readdress.directory import addresses, instances
 from readdress.errors import InvalidRequestException, ResourceConflictException, ResourceNotFoundException
 from readdress.store.database import Transaction
 from readdress.store.queries import load_queries
@@ -19,25 +19,22 @@ DELETED = "DELETED"
 sql = load_queries(__package__, "directory.sql")
 
 
-def associate(tx: Transaction, *, instance_id: str, primary_id: str, alias_id: str) -> None:
+def associate(tx: Transaction, *, account: str, instance_id: str, primary_id: str, alias_id: str) -> None:
     """From the commit on, mail for the alias goes to the primary as well."""
-    _lock(tx, instance_id=instance_id, primary_id=primary_id, alias_id=alias_id)
-    relations = tx.all(sql.find_relations, one_id=primary_id, other_id=alias_id)
+    relations = _lock(tx, account=account, instance_id=instance_id, primary_id=primary_id, alias_id=alias_id)
     if relations:
-        raise ResourceConflictException(
-            _conflict({(alias, primary) for alias, primary in relations}, primary_id=primary_id, alias_id=alias_id)
-        )
-    tx.execute(sql.insert_alias, alias_id=alias_id, primary_id=primary_id, created_ms=tx.now_ms)
+        raise ResourceConflictException(_conflict(relations, primary_id=primary_id, alias_id=alias_id))
+    tx.send(sql.insert_alias, alias_id=alias_id, primary_id=primary_id, created_ms=tx.now_ms)
     note(tx, alias_id=alias_id, primary_id=primary_id, change=ASSOCIATED)
 
 
-def disassociate(tx: Transaction, *, instance_id: str, primary_id: str, alias_id: str) -> None:
+def disassociate(tx: Transaction, *, account: str, instance_id: str, primary_id: str, alias_id: str) -> None:
     """From the commit on, mail for the former alias reaches its own inbox alone."""
-    _lock(tx, instance_id=instance_id, primary_id=primary_id, alias_id=alias_id)
-    if tx.execute(sql.delete_alias, alias_id=alias_id, primary_id=primary_id):
+    relations = _lock(tx, account=account, instance_id=instance_id, primary_id=primary_id, alias_id=alias_id)
+    if (alias_id, primary_id) in relations:
+        tx.send(sql.delete_alias, alias_id=alias_id, primary_id=primary_id)
         note(tx, alias_id=alias_id, primary_id=primary_id, change=DISASSOCIATED)
         return
-    relations = tx.all(sql.find_relations, one_id=primary_id, other_id=alias_id)
     message = f"The email address {alias_id} is not an alias of {primary_id}."
     if (primary_id, alias_id) in relations:
         message += (
@@ -57,9 +54,7 @@ class Change(NamedTuple):
 
 
 def note(tx: Transaction, *, alias_id: str, primary_id: str, change: str) -> None:
-    tx.execute(
-        sql.insert_history, alias_id=alias_id, id=new_id(), primary_id=primary_id, at_ms=tx.now_ms, change=change
-    )
+    tx.send(sql.insert_history, alias_id=alias_id, id=new_id(), primary_id=primary_id, at_ms=tx.now_ms, change=change)
 
 
 def list_changes(tx: Transaction, address_id: str, *, since_ms: int, until_ms: int, limit: int = 100) -> list[Change]:
@@ -68,17 +63,22 @@ def list_changes(tx: Transaction, address_id: str, *, since_ms: int, until_ms: i
     return [Change(*row) for row in rows]
 
 
-def _lock(tx: Transaction, *, instance_id: str, primary_id: str, alias_id: str) -> None:
+def _lock(tx: Transaction, *, account: str, instance_id: str, primary_id: str, alias_id: str) -> set[tuple[str, str]]:
+    """Hold both addresses still; every relation that one of them takes part in, each as (alias, primary)."""
     if primary_id == alias_id:
+        instances.get(tx, account=account, instance_id=instance_id)
         raise InvalidRequestException(
             "AliasConfiguration.EmailAddressId: an email address cannot be its own alias. Name another address."
         )
     pair = {"instance_id": instance_id, "one_id": primary_id, "other_id": alias_id}
     tx.lock(sql.lock_addresses, **pair)
-    found = {row[0] for row in tx.all(sql.find_pair, **pair)}
+    found = {row[0]: row for row in tx.all(sql.find_pair, account=account, **pair)}
     for address_id in (primary_id, alias_id):
         if address_id not in found:
+            instances.get(tx, account=account, instance_id=instance_id)
             raise addresses.not_found(address_id, instance_id)
+    served = {(address_id, primary) for address_id, primary, _ in found.values() if primary}
+    return served | {(alias, address_id) for address_id, _, alias in found.values() if alias}
 
 
 def _conflict(relations: set[tuple[str, str]], *, primary_id: str, alias_id: str) -> str:

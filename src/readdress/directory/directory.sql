@@ -19,6 +19,9 @@ SELECT id FROM instance WHERE id = :id {lock};
 -- delete_instance
 DELETE FROM instance WHERE id = :id;
 
+-- lock_addresses_of_instance
+SELECT id FROM email_address WHERE instance_id = :instance_id ORDER BY address_key {lock};
+
 -- delete_addresses_of_instance
 DELETE FROM email_address WHERE instance_id = :instance_id;
 
@@ -43,8 +46,10 @@ LEFT JOIN alias r ON r.primary_id = e.id
 WHERE e.id = :id AND e.instance_id = :instance_id AND i.account = :account;
 
 -- lock_addresses
--- The rows that an alias change is about, in ascending order, so that two changes can't wait for each other.
-SELECT id FROM email_address WHERE instance_id = :instance_id AND id IN (:one_id, :other_id) ORDER BY id {lock};
+-- The rows that a change is about, in ascending order, so that two changes can't wait for each other. It is the order
+-- of keys, for these are all that mail knows of its recipients when it locks them.
+SELECT id FROM email_address WHERE instance_id = :instance_id AND id IN (:one_id, :other_id)
+ORDER BY address_key {lock};
 
 -- update_display_name
 UPDATE email_address SET display_name = :value, display_name_folded = :folded, modified_ms = :modified_ms
@@ -58,22 +63,28 @@ WHERE id = :id;
 DELETE FROM email_address WHERE id = :id;
 
 -- find_pair
-SELECT id FROM email_address WHERE instance_id = :instance_id AND id IN (:one_id, :other_id);
+-- Each of the two, with the primary that it serves and the alias that serves it.
+SELECT e.id, s.primary_id, p.alias_id
+FROM email_address e
+JOIN instance i ON i.id = e.instance_id
+LEFT JOIN alias s ON s.alias_id = e.id
+LEFT JOIN alias p ON p.primary_id = e.id
+WHERE e.id IN (:one_id, :other_id) AND e.instance_id = :instance_id AND i.account = :account;
+
+-- find_partner
+-- The other end of an address's relation.
+SELECT CASE WHEN alias_id = :id THEN primary_id ELSE alias_id END FROM alias
+WHERE alias_id = :id OR primary_id = :id;
 
 -- insert_alias
 INSERT INTO alias (alias_id, primary_id, created_ms) VALUES (:alias_id, :primary_id, :created_ms);
-
--- find_relations
--- Every relation that one of the two takes part in, on either side.
-SELECT alias_id, primary_id FROM alias
-WHERE alias_id IN (:one_id, :other_id) OR primary_id IN (:one_id, :other_id);
 
 -- delete_alias
 DELETE FROM alias WHERE alias_id = :alias_id AND primary_id = :primary_id;
 
 -- lock_route
 -- Before a message is accepted: no alias change may pass between its route and its commit.
-SELECT id FROM email_address WHERE address_key = :address_key {lock};
+SELECT id FROM email_address WHERE address_key = :address_key {lock_share};
 
 -- find_route
 -- The last column says whether any of the four has settings; the keys of settings are those between the two words.

@@ -42,6 +42,11 @@ def get(tx: Transaction, *, account: str, instance_id: str) -> Instance:
     return instance
 
 
+def lock(tx: Transaction, instance_id: str) -> None:
+    """Hold the instance still until this transaction commits."""
+    tx.lock(sql.lock_instance, id=instance_id)
+
+
 def list_page(tx: Transaction, *, account: str, after: str, limit: int) -> list[Instance]:
     """The account's instances with an id beyond `after`, by id."""
     return [Instance(*row) for row in tx.all(sql.list_instances, account=account, after=after, limit=limit)]
@@ -49,8 +54,9 @@ def list_page(tx: Transaction, *, account: str, after: str, limit: int) -> list[
 
 def delete(tx: Transaction, instance_id: str) -> None:
     """The instance, its addresses, their relations and tags."""
-    tx.lock(sql.lock_instance, id=instance_id)
-    tx.execute(sql.delete_tags_of_addresses, instance_id=instance_id)
-    tx.execute(sql.delete_addresses_of_instance, instance_id=instance_id)
+    lock(tx, instance_id)
+    tx.lock(sql.lock_addresses_of_instance, instance_id=instance_id)
+    tx.send(sql.delete_tags_of_addresses, instance_id=instance_id)
+    tx.send(sql.delete_addresses_of_instance, instance_id=instance_id)
     tags.delete_all(tx, instance_id)
-    tx.execute(sql.delete_instance, id=instance_id)
+    tx.send(sql.delete_instance, id=instance_id)

@@ -4,6 +4,7 @@ A recipient is looked up as given, then without its `+detail`, then as the domai
 What the tags of an address or its instance say is read in the same transaction; see `settings`.
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from readdress.address import Address, fold, fold_domain
@@ -80,13 +81,13 @@ class _Found(NamedTuple):
 POSTMASTER_INBOX = Destination(POSTMASTER, "", POSTMASTER, DIRECT, None, settings.INBOX)
 
 
-def route(tx: Transaction, recipient: Address) -> Route:
-    """Where mail for the recipient goes at this instant."""
+def route(tx: Transaction, recipient: Address, *, holds: bool = False) -> Route:
+    """Where mail for the recipient goes at this instant; `holds` for who accepts it, behind `lock`."""
     found = _find(tx, recipient.key)
     if found:
         return _route(tx, found, DIRECT, "")
-    local_part, _, detail = recipient.local_part.partition(SEPARATOR)
-    found = _find(tx, Address(local_part, recipient.domain).key) if local_part and detail else None
+    base, detail = _without_detail(recipient)
+    found = _find(tx, base.key) if base else None
     if found:
         return _route(tx, found, DIRECT, detail)
     domain = fold_domain(recipient.domain)
@@ -95,6 +96,8 @@ def route(tx: Transaction, recipient: Address) -> Route:
         if sender and is_local(tx, domain):
             return Route((return_to(sender[0]),), reply.RECIPIENT_OK)
     catch_all = tx.one(sql.find_catch_all, domain=domain, key=settings.CATCH_ALL)
+    if catch_all and holds:
+        tx.lock(sql.lock_route, address_key=catch_all[1])
     found = _find(tx, catch_all[1]) if catch_all else None
     if found:
         return _route(tx, found, CATCH_ALL, "")
@@ -120,9 +123,13 @@ def route_text(tx: Transaction, recipient: str) -> Route:
     return route(tx, address) if address else Route((), reply.BAD_RECIPIENT)
 
 
-def lock(tx: Transaction, recipient: Address) -> None:
-    """Hold the recipient's relation still until this transaction commits (contract 2.8)."""
-    tx.lock(sql.lock_route, address_key=recipient.key)
+def lock(tx: Transaction, recipients: Iterable[Address]) -> None:
+    """Hold the recipients' relations still until this transaction commits (contract 2.8), in the order of keys."""
+    held = {
+        address.key for recipient in recipients for address in (recipient, _without_detail(recipient)[0]) if address
+    }
+    for address_key in sorted(held):
+        tx.lock(sql.lock_route, address_key=address_key)
 
 
 def return_to(sender: str) -> Destination:
@@ -133,6 +140,12 @@ def return_to(sender: str) -> Destination:
 def is_local(tx: Transaction, domain: str) -> bool:
     """Whether a domain is ours: an address in it is published."""
     return tx.one(sql.find_domain, domain=fold_domain(domain)) is not None
+
+
+def _without_detail(recipient: Address) -> tuple[Address | None, str]:
+    """`local+detail` in its base and detail (RFC 5233); None where there are not both."""
+    local_part, _, detail = recipient.local_part.partition(SEPARATOR)
+    return (Address(local_part, recipient.domain), detail) if local_part and detail else (None, "")
 
 
 def _find(tx: Transaction, address_key: str) -> _Found | None:

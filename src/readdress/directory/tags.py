@@ -22,13 +22,13 @@ def put(tx: Transaction, resource_id: str, new: Mapping[str, str]) -> None:
             f"tags: a resource has at most {TAGS_MAX} tags. Remove some with UntagResource first."
         )
     for key, value in new.items():
-        tx.execute(sql.put_tag, resource_id=resource_id, key=key, value=value)
+        tx.send(sql.put_tag, resource_id=resource_id, key=key, value=value)
 
 
 def remove(tx: Transaction, resource_id: str, keys: Iterable[str]) -> None:
     for key in keys:
-        tx.execute(sql.delete_tag, resource_id=resource_id, key=key)
+        tx.send(sql.delete_tag, resource_id=resource_id, key=key)
 
 
 def delete_all(tx: Transaction, resource_id: str) -> None:
-    tx.execute(sql.delete_tags, resource_id=resource_id)
+    tx.send(sql.delete_tags, resource_id=resource_id)

@@ -108,11 +108,11 @@ _Notices = msgspec.json.Decoder(list[Notices])
 
 
 def insert(tx: Transaction, message: Message) -> None:
-    tx.execute(sql.insert_message, **message._asdict())
+    tx.send(sql.insert_message, **message._asdict())
 
 
 def insert_delivery(tx: Transaction, delivery: Delivery) -> None:
-    tx.execute(
+    tx.send(
         sql.insert_delivery,
         address_id=delivery.address_id,
         id=delivery.id,
@@ -129,7 +129,7 @@ def insert_delivery(tx: Transaction, delivery: Delivery) -> None:
 
 def set_state(tx: Transaction, delivery: Delivery, state: State, *, keeps_content: bool = False) -> None:
     """Content that no delivery needs any more goes with the last of them."""
-    tx.execute(
+    tx.send(
         sql.update_state,
         address_id=delivery.address_id,
         id=delivery.id,
@@ -137,15 +137,15 @@ def set_state(tx: Transaction, delivery: Delivery, state: State, *, keeps_conten
         keeps_content=int(keeps_content),
     )
     if tx.one(sql.find_need_of_content, message_id=delivery.message_id) is None:
-        tx.execute(sql.delete_content, message_id=delivery.message_id)
+        tx.send(sql.delete_content, message_id=delivery.message_id)
 
 
 def insert_content(tx: Transaction, *, message_id: str, part: int, content: bytes) -> None:
-    tx.execute(sql.insert_content, message_id=message_id, part=part, bytes=content)
+    tx.send(sql.insert_content, message_id=message_id, part=part, bytes=content)
 
 
 def delete_content(tx: Transaction, message_id: str) -> None:
-    tx.execute(sql.delete_content, message_id=message_id)
+    tx.send(sql.delete_content, message_id=message_id)
 
 
 def stage_content(tx: Transaction, *, message_id: str, part: int, content: bytes, expires_ms: int) -> None:
@@ -168,7 +168,7 @@ def unstage_content(tx: Transaction, message_id: str) -> None:
 def drop_staged(tx: Transaction, message_id: str) -> None:
     """The message will not be accepted."""
     if tx.execute(sql.end_staging, message_id=message_id):
-        tx.execute(sql.delete_content, message_id=message_id)
+        tx.send(sql.delete_content, message_id=message_id)
 
 
 def sweep_staged(tx: Transaction, *, limit: int = 10) -> int:

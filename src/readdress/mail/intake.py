@@ -178,7 +178,7 @@ class Incoming:
             )
 
         self._parts_staged += 1
-        self._trouble = await _or_reply(self._database.write(stage))
+        self._trouble = await _or_reply(self._database.write(stage, together=True))
 
     async def _store(self, last_part: bytes, facts: HeaderFacts) -> list[Reply]:
         def store(tx: Transaction) -> tuple[list[Reply], bool]:
@@ -195,7 +195,7 @@ class Incoming:
             return answers, any(delivery.state is messages.State.QUEUED for delivery in deliveries)
 
         try:
-            stored = await _or_reply(self._database.write(store))
+            stored = await _or_reply(self._database.write(store, together=True))
         except _RouteRefused as refused:
             return refused.answers
         if isinstance(stored, Reply):
@@ -220,10 +220,12 @@ class Incoming:
         loop, and a mail whose author's domain disowns it, if one recipient's instance refuses such mail.
         """
         recipients = [(given, _address(given.path)) for given in self._envelope.recipients]
-        for address in sorted({address for _, address in recipients}, key=lambda address: address.key):
-            routing.lock(tx, address)
+        routing.lock(tx, (address for _, address in recipients))
         passed_on = passed_on_before(tx, facts.received_ids)
-        routes = [(given, self._judge(routing.route(tx, address), facts, passed_on)) for given, address in recipients]
+        routes = [
+            (given, self._judge(routing.route(tx, address, holds=True), facts, passed_on))
+            for given, address in recipients
+        ]
         good = reply.accepted(self.id)
         if self._peer.protocol != "LMTP" and not all(route.destinations for _, route in routes):
             refusals = {route.reply for _, route in routes if not route.destinations}

@@ -29,7 +29,7 @@ def rewrite(tx: Transaction, sender: str, our_domain: str) -> str:
         row = tx.one(sql.find_srs_token, sender=sender)
         assert row is not None
     elif tx.now_ms - row[1] > MS_PER_DAY:
-        tx.execute(sql.use_srs, sender=sender, now_ms=tx.now_ms)
+        tx.send(sql.use_srs, sender=sender, now_ms=tx.now_ms)
     return f"{SRS_PREFIX}{row[0]}@{our_domain}"
 
 

@@ -48,7 +48,7 @@ class Attempt(NamedTuple):
 
 
 def enqueue(tx: Transaction, *, delivery_id: str, address_id: str, message_id: str, transport: str) -> None:
-    tx.execute(
+    tx.send(
         sql.insert_entry,
         delivery_id=delivery_id,
         address_id=address_id,
@@ -76,12 +76,12 @@ def lease(tx: Transaction, *, transport: str, owner: str, lease_ms: int, limit: 
 def renew(tx: Transaction, delivery_ids: Iterable[str], *, owner: str, lease_ms: int) -> None:
     """Those of the deliveries that the owner still holds, for `lease_ms` from now."""
     for delivery_id in delivery_ids:
-        tx.execute(sql.renew, delivery_id=delivery_id, owner=owner, until_ms=tx.now_ms + lease_ms, now_ms=tx.now_ms)
+        tx.send(sql.renew, delivery_id=delivery_id, owner=owner, until_ms=tx.now_ms + lease_ms, now_ms=tx.now_ms)
 
 
 def release(tx: Transaction, owner: str) -> None:
     """What the owner did not finish may be tried by anybody now."""
-    tx.execute(sql.release, owner=owner)
+    tx.send(sql.release, owner=owner)
 
 
 def find(tx: Transaction, delivery_id: str) -> Entry | None:
@@ -92,21 +92,21 @@ def find(tx: Transaction, delivery_id: str) -> Entry | None:
 
 
 def postpone(tx: Transaction, delivery_id: str, due_ms: int) -> None:
-    tx.execute(sql.postpone, delivery_id=delivery_id, due_ms=due_ms)
+    tx.send(sql.postpone, delivery_id=delivery_id, due_ms=due_ms)
 
 
 def fail(tx: Transaction, delivery_id: str) -> None:
     """No more tries; it stays to be seen."""
-    tx.execute(sql.postpone, delivery_id=delivery_id, due_ms=NEVER_MS)
+    tx.send(sql.postpone, delivery_id=delivery_id, due_ms=NEVER_MS)
 
 
 def restart(tx: Transaction, entry: Entry) -> None:
     """Due now, with all its time before it again."""
-    tx.execute(sql.restart, delivery_id=entry.delivery_id, now_ms=tx.now_ms)
+    tx.send(sql.restart, delivery_id=entry.delivery_id, now_ms=tx.now_ms)
 
 
 def note_delay_told(tx: Transaction, delivery_id: str) -> None:
-    tx.execute(sql.note_delay_told, delivery_id=delivery_id)
+    tx.send(sql.note_delay_told, delivery_id=delivery_id)
 
 
 def is_delay_told(tx: Transaction, delivery_id: str) -> bool:
@@ -115,11 +115,11 @@ def is_delay_told(tx: Transaction, delivery_id: str) -> bool:
 
 
 def settle(tx: Transaction, delivery_id: str) -> None:
-    tx.execute(sql.delete_entry, delivery_id=delivery_id)
+    tx.send(sql.delete_entry, delivery_id=delivery_id)
 
 
 def record_attempt(tx: Transaction, attempt: Attempt) -> None:
-    tx.execute(sql.insert_attempt, **attempt._asdict())
+    tx.send(sql.insert_attempt, **attempt._asdict())
 
 
 def list_attempts(tx: Transaction, delivery_id: str) -> list[Attempt]:

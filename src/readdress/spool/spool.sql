@@ -6,7 +6,7 @@ VALUES (:delivery_id, :address_id, :message_id, :transport, :now_ms, :now_ms, 0,
 -- list_due
 SELECT delivery_id, address_id, message_id, transport, queued_ms, due_ms, attempts, delay_told, lease_owner
 FROM spool WHERE transport = :transport AND due_ms <= :now_ms AND leased_until_ms <= :now_ms
-ORDER BY due_ms LIMIT :limit;
+ORDER BY due_ms LIMIT :limit {lock_skip};
 
 -- find_due
 SELECT 1 FROM spool WHERE transport = :transport AND due_ms <= :now_ms AND leased_until_ms <= :now_ms LIMIT 1;

@@ -1,4 +1,4 @@
-"""What the program asks of a database: transactions, and three ways in which storing can fail.
+"""What the program asks of a database: transactions, and the ways in which storing can fail.
 
 A transaction is an ordinary function `work(tx) -> value` without effects outside `tx`: the database may run it again.
 When a call returns, what it wrote is durable; when it raises, nothing was written.
@@ -19,6 +19,13 @@ class StoreError(Exception):
 
 class StoreBusy(StoreError):
     """Others held what this transaction needs for longer than `lock_wait_ms`."""
+
+
+class StoreChanged(StoreBusy):
+    """Others changed what this transaction had read before it could lock it: the database runs its work again.
+
+    A work may raise it, too; who asked sees it only when that happens many times in a row.
+    """
 
 
 class StoreFull(StoreError):
@@ -49,8 +56,11 @@ class Transaction(Protocol):
     def execute(self, query: Query, **parameters: Any) -> int:
         """How many rows the statement changed."""
 
+    def send(self, query: Query, **parameters: Any) -> None:
+        """Change what nobody asks the number of: the statement may travel with the next one."""
+
     def lock(self, query: Query, **parameters: Any) -> None:
-        """Run a statement whose only purpose is its row locks; nothing where one writer holds everything."""
+        """Lock rows before the next statement looks at them; nothing where one writer holds everything."""
 
 
 Work: TypeAlias = Callable[[Transaction], T]
@@ -62,8 +72,12 @@ class Database(Protocol):
     def run(self, work: Work[T]) -> T:
         """A writing transaction, from a thread that may wait."""
 
-    async def write(self, work: Work[T]) -> T:
-        """A writing transaction; durable when it returns, and grouped with others that wait."""
+    async def write(self, work: Work[T], *, together: bool = False) -> T:
+        """A writing transaction; durable when it returns, and grouped with others that wait.
+
+        `together` says that the work reads nothing which others of that kind write: they may take turns in one
+        transaction.
+        """
 
     async def read(self, work: Work[T]) -> T:
         """Look up a few rows by key, at one instant, without waiting for writers."""

@@ -1,16 +1,32 @@
-"""Named SQL from the `.sql` files that stand beside the code: `-- name`, a line that says what for, the text."""
+"""Named SQL from the `.sql` files that stand beside the code: `-- name`, a line that says what for, the text.
+
+One text serves both engines. Where rows are locked it says so by a token, `{lock}`, `{lock_share}` or `{lock_skip}`,
+which an engine with a single writer need not know.
+"""
 
 import re
 from importlib.resources import files
+from typing import Self
 
 _NAME = re.compile(r"^-- (\w+)$", re.MULTILINE)
+_LOCK = re.compile(r"\s*\{lock\w*\}")
 
 
 class Query(str):
-    """One SQL statement with `:name` parameters; its name shows up in errors and measures."""
+    """One SQL statement with `:name` parameters, without the tokens of locks; `locking` has them.
 
-    __slots__ = ("name",)
+    A statement without a name was made for one call.
+    """
+
+    __slots__ = ("locking", "name")
+    locking: str
     name: str
+
+    def __new__(cls, text: str, name: str = "") -> Self:
+        query = super().__new__(cls, _LOCK.sub("", text))
+        query.locking = text
+        query.name = name
+        return query
 
 
 class Queries:
@@ -20,9 +36,7 @@ class Queries:
         self._source = source
         parts = _NAME.split(text)[1:]
         for name, body in zip(parts[::2], parts[1::2], strict=True):
-            query = Query(_without_comments(body))
-            query.name = name
-            setattr(self, name, query)
+            setattr(self, name, Query(_without_comments(body), name))
 
     def __getattr__(self, name: str) -> Query:
         raise AttributeError(f"{self._source} holds no statement named {name}")

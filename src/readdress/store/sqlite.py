@@ -76,6 +76,9 @@ class SqliteTransaction:
     def execute(self, query: Query, **parameters: Any) -> int:
         return self._connection.execute(query, parameters).rowcount
 
+    def send(self, query: Query, **parameters: Any) -> None:
+        self._connection.execute(query, parameters)
+
     def lock(self, query: Query, **parameters: Any) -> None:
         """Nothing: a writing transaction is alone from its first statement."""
 
@@ -144,7 +147,7 @@ class SqliteDatabase:
         value: T = job.value
         return value
 
-    async def write(self, work: Work[T]) -> T:
+    async def write(self, work: Work[T], *, together: bool = False) -> T:  # noqa: ARG002 - all works take turns
         self._require_open()
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
