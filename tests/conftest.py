@@ -7,13 +7,18 @@ from typing import Any
 
 import pytest
 
+from harness.engine import ENGINES, POSTGRES, SQLITE, Engine, using
 from harness.http_client import HttpClient
 from harness.instance import Instance
+from harness.postgres import PostgresServer
 from harness.process import ServiceProcess
 from readdress.clock import Clock
-from readdress.store.sqlite import SqliteDatabase
+from readdress.store.database import Database
 
 ACCOUNT = "123456789012"
+TESTS = Path(__file__).parent
+# Folders whose tests with a running program use both engines.
+ON_BOTH = frozenset({"api", "mail", "clients"})
 
 
 class ManualClock(Clock):
@@ -34,15 +39,40 @@ def clock() -> ManualClock:
     return ManualClock()
 
 
-@pytest.fixture
-def database(tmp_path: Path, clock: ManualClock) -> Iterator[SqliteDatabase]:
-    opened = SqliteDatabase(tmp_path / "readdress.db", clock=clock, lock_wait_ms=5_000)
-    yield opened
-    opened.close()
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """What stores runs on both engines; what looks at doors and wires alone, or is about one engine, on SQLite."""
+    if "engine" not in metafunc.fixturenames:
+        return
+    folder = metafunc.definition.path.relative_to(TESTS).parts[0]
+    is_for_both = "database" in metafunc.fixturenames or folder in ON_BOTH
+    is_for_one = metafunc.definition.get_closest_marker("sqlite_only") is not None
+    engines = ENGINES if is_for_both and not is_for_one else (SQLITE,)
+    metafunc.parametrize("engine", engines, indirect=True, scope="session")
 
 
 @pytest.fixture(scope="session")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
+def postgres_server() -> Iterator[PostgresServer]:
+    """One for all tests of a worker."""
+    with PostgresServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    """The database that is used meanwhile, also by programs that are started."""
+    server = request.getfixturevalue("postgres_server") if request.param == POSTGRES else None
+    with using(Engine(server)) as engine_:
+        yield engine_
+
+
+@pytest.fixture
+def database(engine: Engine, tmp_path: Path, clock: ManualClock) -> Iterator[Database]:
+    with engine.database(tmp_path, clock) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def service(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
     """The real program in development mode, shared by all tests: use a fresh instance and fresh addresses."""
     process = ServiceProcess(tmp_path_factory.mktemp("service"))
     yield process
@@ -50,7 +80,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess
 
 
 @pytest.fixture
-def start_service(tmp_path: Path) -> Iterator[Callable[..., ServiceProcess]]:
+def start_service(engine: Engine, tmp_path: Path) -> Iterator[Callable[..., ServiceProcess]]:
     """Start programs of one's own, with options; each is ended after the test."""
     started: list[ServiceProcess] = []
 

@@ -12,7 +12,7 @@ from readdress.config import Config, ConfigError, load_config
 from readdress.mail.dispatch import Dispatcher
 from readdress.mail.notices import Notifier
 from readdress.mail.queue_runner import QueueRunner
-from readdress.store.sqlite import SqliteDatabase
+from readdress.store.database import Database
 
 RELAY = {"type": "smtp", "host": "relay.example"}
 FORWARD = {"type": "smtp", "recipient": "me@elsewhere.example"}
@@ -22,7 +22,7 @@ def load(tmp_path: Path, transports: dict[str, Any], **settings: Any) -> Config:
     return load_config(write_settings(tmp_path / "readdress.toml", transports=transports, **settings), {}, {})
 
 
-def build(database: SqliteDatabase, config: Config) -> QueueRunner:
+def build(database: Database, config: Config) -> QueueRunner:
     hostname = "mx.example.com"
     notifier = Notifier(hostname=hostname, dispatcher=Dispatcher())
     return onward.build_runner(config, database, notifier, hostname=hostname, clock=Clock(), seal=None)
@@ -75,19 +75,19 @@ def test_a_mistake_in_the_settings_is_named(
     ],
 )
 def test_a_transport_that_cannot_be_used_is_named(
-    tmp_path: Path, database: SqliteDatabase, transport: dict[str, Any]
+    tmp_path: Path, database: Database, transport: dict[str, Any]
 ) -> None:
     config = load(tmp_path, {"x": transport})
     with pytest.raises(ConfigError, match=r"\Atransports\.x"):
         build(database, config)
 
 
-def test_a_nameserver_that_is_none_is_named(tmp_path: Path, database: SqliteDatabase) -> None:
+def test_a_nameserver_that_is_none_is_named(tmp_path: Path, database: Database) -> None:
     with pytest.raises(ConfigError, match="resolver"):
         build(database, load(tmp_path, {}, resolver="ns.example"))
 
 
-def test_a_secret_may_be_in_a_file(tmp_path: Path, database: SqliteDatabase) -> None:
+def test_a_secret_may_be_in_a_file(tmp_path: Path, database: Database) -> None:
     (tmp_path / "secret").write_text("a secret\n")
     hook = {"type": "webhook", "url": "https://a.example/", "secret_file": str(tmp_path / "secret")}
     runner = build(database, load(tmp_path, {"hook": hook, "back": RELAY}, return_transport="back"))

@@ -107,7 +107,7 @@ def _greeting(config: Config, ready: Any) -> str:
         *([f"  LMTP  {ready.lmtp}"] if ready.lmtp else []),
         *([f"  SMTPS {ready.smtp_tls}"] if ready.smtp_tls else []),
         *([f"  Maps  {ready.socketmap}"] if ready.socketmap else []),
-        f"  Data  {config.database_url}",
+        f"  Data  {config.database_shown}",
     ]
     if config.dev:
         lines += [
@@ -130,12 +130,11 @@ def _greeting(config: Config, ready: Any) -> str:
 def _look(config: Config, work: Callable[[Any], Any]) -> Any:
     """Read the database beside a running service."""
     from readdress.clock import Clock
-    from readdress.service import database_path
+    from readdress.service import look_once
     from readdress.store.database import SchemaError, StoreError
-    from readdress.store.sqlite import read_once
 
     try:
-        return read_once(database_path(config), work, clock=Clock())
+        return look_once(config, work, Clock())
     except (SchemaError, StoreError) as error:
         raise click.ClickException(str(error)) from None
 
@@ -144,14 +143,14 @@ def _change(config: Config, work: Callable[[Any, Any], Any]) -> Any:
     """Write to the database beside a running service; `work` gets the transaction and the keyring."""
     from readdress.api.access import KeyFileError, load_keyring
     from readdress.clock import Clock
-    from readdress.service import KEY_FILE, open_database, secure_umask
+    from readdress.service import open_database, secure_umask
     from readdress.store.database import SchemaError, StoreError
 
     secure_umask()
     try:
         data = Path(config.data)
         data.mkdir(parents=True, exist_ok=True, mode=0o700)
-        keyring = load_keyring(data / KEY_FILE)
+        keyring = load_keyring(config.key_path)
         database = open_database(config, Clock())
         try:
             return database.run(lambda tx: work(tx, keyring))

@@ -3,6 +3,7 @@
 Every limit is here with its unit. An unknown name or a value out of bounds stops the start, and the text names it.
 """
 
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,9 @@ import msgspec
 from msgspec import Meta
 
 ENVIRONMENT_PREFIX = "READDRESS_"
+
+# In front of the host, or among the parameters behind it.
+_PASSWORD = re.compile(r"(://[^/@:]*:)[^/@]*(?=@)|([?&]password=)[^&]*")
 
 Count = Annotated[int, Meta(ge=1)]
 CountOrNone = Annotated[int, Meta(ge=0)]  # 0 is no limit
@@ -82,6 +86,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     data: str = "readdress-data"
     database: str = ""
+    database_connections: Annotated[int, Meta(ge=4, le=1_000)] = 10
+    key_file: str = ""
     http: str = "127.0.0.1:4780"
     smtp: str = "127.0.0.1:2525"
     lmtp: str = ""
@@ -149,6 +155,15 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     @property
     def database_url(self) -> str:
         return self.database or f"sqlite:///{Path(self.data) / 'readdress.db'}"
+
+    @property
+    def database_shown(self) -> str:
+        """The URL for people and logs: without a password."""
+        return _PASSWORD.sub(lambda found: f"{found[1] or found[2]}***", self.database_url)
+
+    @property
+    def key_path(self) -> Path:
+        return Path(self.key_file) if self.key_file else Path(self.data) / "secret.key"
 
 
 def load_config(file: Path | None, environment: Mapping[str, str], options: Mapping[str, Any]) -> Config:

@@ -13,8 +13,10 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from functools import partial
+from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple
+from types import ModuleType
+from typing import NamedTuple, TypeVar
 
 import uvicorn
 
@@ -39,14 +41,14 @@ from readdress.smtp.server import Door, SmtpServer, Timeouts
 from readdress.smtp.session import Limits
 from readdress.smtp.tarpit import Tarpit
 from readdress.smtp.tls import Certificate, CertificateError
-from readdress.store.database import StoreError, Transaction
-from readdress.store.sqlite import SqliteDatabase
+from readdress.store.database import Database, StoreError, Transaction, Work
 
 log = logging.getLogger("readdress")
 
+T = TypeVar("T")
+
 DEV_KEY = "test"
 DEV_INSTANCE = "12345678-1234-1234-1234-123456789012"
-KEY_FILE = "secret.key"
 MAINTENANCE_INTERVAL_S = 60
 
 # Amazon Connect's published figures, for `aws_limits` (contract 5).
@@ -90,7 +92,7 @@ class Service:
         _require_no_mail_port(config.lmtp)
         data = Path(config.data)
         data.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.keyring = access.load_keyring(data / KEY_FILE)
+        self.keyring = access.load_keyring(config.key_path)
         self.database = open_database(config, self.clock)
         self._new_key = self.database.run(self._prepare)
         self._is_ready = False
@@ -233,7 +235,9 @@ class Service:
             if instances.find(tx, account=account, instance_id=DEV_INSTANCE) is None:
                 instances.create(tx, _dev_instance(account, tx.now_ms))
             return None
-        if any(key.id != DEV_KEY for key in access.list_keys(tx)):
+        keys = [key for key in access.list_keys(tx) if key.id != DEV_KEY]
+        if keys:
+            self.keyring.open(keys[0].id, keys[0].sealed_secret)  # on another node it may be another key file
             return None
         made = access.create_key(tx, self.keyring, account=account, name="administrator", policy=ALLOW_EVERYTHING)
         return NewKey(*made)
@@ -301,16 +305,52 @@ class _QuietServer(uvicorn.Server):
         yield
 
 
-def open_database(config: Config, clock: Clock) -> SqliteDatabase:
+def open_database(config: Config, clock: Clock) -> Database:
     """Raises ConfigError for a URL that names no database we know, SchemaError for one we can't serve."""
-    return SqliteDatabase(database_path(config), clock=clock, lock_wait_ms=config.lock_wait_ms)
+    if is_postgres(config):
+        database: Database = _postgres().PostgresDatabase(
+            config.database_url,
+            clock=clock,
+            lock_wait_ms=config.lock_wait_ms,
+            connections_max=config.database_connections,
+        )
+        return database
+    from readdress.store.sqlite import SqliteDatabase
+
+    return SqliteDatabase(sqlite_path(config), clock=clock, lock_wait_ms=config.lock_wait_ms)
 
 
-def database_path(config: Config) -> Path:
+def look_once(config: Config, work: Work[T], clock: Clock) -> T:
+    """Read a database beside whoever serves it. Raises as `open_database`, StoreError."""
+    if is_postgres(config):
+        seen: T = _postgres().read_once(config.database_url, work, clock=clock, lock_wait_ms=config.lock_wait_ms)
+        return seen
+    from readdress.store.sqlite import read_once
+
+    return read_once(sqlite_path(config), work, clock=clock)
+
+
+def is_postgres(config: Config) -> bool:
+    return config.database_url.startswith(("postgresql://", "postgres://"))
+
+
+def sqlite_path(config: Config) -> Path:
     url = config.database_url
     if not url.startswith("sqlite:///"):
-        raise ConfigError(f"database has to be sqlite:///PATH, and not {url!r}")
+        raise ConfigError(
+            f"database has to be sqlite:///PATH or postgresql://HOST/NAME, and not {config.database_shown!r}"
+        )
     return Path(url.removeprefix("sqlite:///"))
+
+
+def _postgres() -> ModuleType:
+    """The engine's module; what it needs is an extra."""
+    try:
+        return import_module("readdress.store.postgres.database")
+    except ImportError as error:
+        raise ConfigError(
+            f"PostgreSQL wants packages that are not installed ({error.name}): pip install 'readdress[postgres]'"
+        ) from None
 
 
 def _dev_instance(account: str, now_ms: int) -> instances.Instance:

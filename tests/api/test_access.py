@@ -12,7 +12,7 @@ from harness.tables import dump
 from readdress.api.catalogue import OPERATIONS
 from readdress.api.policy import ALLOW_EVERYTHING, POLICY_BYTES_MAX, PolicyError, parse_policy
 from readdress.errors import AccessDeniedException, ServiceError
-from readdress.store.sqlite import SqliteDatabase
+from readdress.store.database import Database
 
 ARN = f"arn:aws:connect:{REGION}:{ACCOUNT}:instance/"
 ASSOCIATE = "connect:AssociateEmailAddressAlias"
@@ -159,7 +159,7 @@ def test_what_is_not_wholly_understood_is_refused_when_the_key_is_made(text: str
 
 
 @pytest.fixture
-def api(database: SqliteDatabase, clock: ManualClock) -> Iterator[ApiCaller]:
+def api(database: Database, clock: ManualClock) -> Iterator[ApiCaller]:
     with ApiCaller(database, clock=clock) as caller:
         yield caller
 
@@ -169,19 +169,19 @@ def instance_id(api: ApiCaller) -> str:
     return api.create_instance()
 
 
-def denied(database: SqliteDatabase, text: str, operation: str, **members: Any) -> str:
+def denied(database: Database, text: str, operation: str, **members: Any) -> str:
     """The refusal's message; nothing may have happened."""
-    before = dump(database._path)
+    before = dump(database)
     with ApiCaller(database, policy=text) as api, pytest.raises(AccessDeniedException) as caught:
         api(operation, **members)
-    assert dump(database._path) == before
+    assert dump(database) == before
     return caught.value.message
 
 
 @pytest.mark.parametrize("operation", ["AssociateEmailAddressAlias", "DisassociateEmailAddressAlias"])
 @pytest.mark.parametrize("missing", ["primary", "alias"])
 def test_an_alias_operation_needs_both_addresses(
-    api: ApiCaller, database: SqliteDatabase, instance_id: str, operation: str, missing: str
+    api: ApiCaller, database: Database, instance_id: str, operation: str, missing: str
 ) -> None:
     # contract 4
     ids = {name: api.create_address(instance_id, f"{name}@example.com") for name in ("primary", "alias")}
@@ -203,7 +203,7 @@ def test_an_alias_operation_needs_both_addresses(
 
 @pytest.mark.parametrize("spelling", ["id", "arn"])
 def test_the_spelling_of_an_id_makes_no_way_around_a_deny(
-    api: ApiCaller, database: SqliteDatabase, instance_id: str, spelling: str
+    api: ApiCaller, database: Database, instance_id: str, spelling: str
 ) -> None:
     address_id = api.create_address(instance_id, "help@example.com")
     arn = f"{ARN}{instance_id}/email-address/{address_id}"
@@ -217,7 +217,7 @@ def test_the_spelling_of_an_id_makes_no_way_around_a_deny(
 @pytest.mark.parametrize("partition", ["aws", "aws-cn", "aws-us-gov", "AWS"])
 @pytest.mark.parametrize("operation", ["TagResource", "UntagResource", "ListTagsForResource"])
 def test_the_spelling_of_an_arn_makes_no_way_around_a_deny(
-    api: ApiCaller, database: SqliteDatabase, instance_id: str, operation: str, partition: str
+    api: ApiCaller, database: Database, instance_id: str, operation: str, partition: str
 ) -> None:
     # contract 4: an explicit deny wins. contract 5: an ARN begins with arn:aws:connect:
     address_id = api.create_address(instance_id, "help@example.com", Tags={"team": "support"})
@@ -228,17 +228,15 @@ def test_the_spelling_of_an_arn_makes_no_way_around_a_deny(
         "ListTagsForResource": {},
     }
     members = {"resourceArn": arn.replace("arn:aws:", f"arn:{partition}:"), **more[operation]}
-    before = dump(database._path)
+    before = dump(database)
     text = policy(statement(), statement("Deny", "*", arn))
     with ApiCaller(database, policy=text) as limited, pytest.raises(ServiceError) as caught:
         limited(operation, **members)
     assert caught.value.status in {400, 403, 404}
-    assert dump(database._path) == before
+    assert dump(database) == before
 
 
-def test_access_to_one_address_is_no_access_to_another(
-    api: ApiCaller, database: SqliteDatabase, instance_id: str
-) -> None:
+def test_access_to_one_address_is_no_access_to_another(api: ApiCaller, database: Database, instance_id: str) -> None:
     mine, other = (api.create_address(instance_id, f"{name}@example.com") for name in ("mine", "other"))
     text = policy(statement(resource=f"{ARN}{instance_id}/email-address/{mine}"))
     with ApiCaller(database, policy=text) as limited:
@@ -249,18 +247,18 @@ def test_access_to_one_address_is_no_access_to_another(
     denied(database, text, "CreateInstance", **CREATE_INSTANCE)
 
 
-def test_access_is_checked_before_existence(database: SqliteDatabase, api: ApiCaller) -> None:
+def test_access_is_checked_before_existence(database: Database, api: ApiCaller) -> None:
     # Nobody learns by a 404 what a policy hides.
     denied(database, policy(DENY_ALL), "DescribeEmailAddress", InstanceId="none", EmailAddressId="none")
 
 
-def test_a_replay_needs_the_access_of_its_call(database: SqliteDatabase, api: ApiCaller, instance_id: str) -> None:
+def test_a_replay_needs_the_access_of_its_call(database: Database, api: ApiCaller, instance_id: str) -> None:
     members = {"InstanceId": instance_id, "EmailAddress": "help@example.com", "ClientToken": "token"}
     api("CreateEmailAddress", **members)
     denied(database, policy(DENY_ALL), "CreateEmailAddress", **members)
 
 
-def test_another_account_sees_nothing_of_this_one(database: SqliteDatabase, api: ApiCaller, instance_id: str) -> None:
+def test_another_account_sees_nothing_of_this_one(database: Database, api: ApiCaller, instance_id: str) -> None:
     address_id = api.create_address(instance_id, "help@example.com")
     members = {"InstanceId": instance_id, "EmailAddressId": address_id}
     with ApiCaller(database, account="210987654321") as other:
@@ -282,13 +280,13 @@ def test_every_operation_has_an_action_and_a_resource_to_name_in_a_policy(operat
 CREATE_INSTANCE = {"IdentityManagementType": "SAML", "InboundCallsEnabled": True, "OutboundCallsEnabled": True}
 
 
-def audited(database: SqliteDatabase) -> list[dict[str, Any]]:
+def audited(database: Database) -> list[dict[str, Any]]:
     columns = ("request_id", "at_ms", "account", "access_key_id", "operation", "detail")
-    return [dict(zip(columns, row, strict=True)) for row in dump(database._path)["audit"]]
+    return [dict(zip(columns, row, strict=True)) for row in dump(database)["audit"]]
 
 
 def test_every_change_leaves_one_row_that_says_who_did_what_and_when(
-    api: ApiCaller, database: SqliteDatabase, clock: ManualClock, instance_id: str
+    api: ApiCaller, database: Database, clock: ManualClock, instance_id: str
 ) -> None:
     primary, alias = (api.create_address(instance_id, f"{name}@example.com") for name in ("primary", "alias"))
     clock.advance(1_000)
@@ -316,7 +314,7 @@ def test_every_change_leaves_one_row_that_says_who_did_what_and_when(
     assert covered == {operation.name for operation in OPERATIONS if operation.kind.name == "WRITE"}
 
 
-def test_a_replay_leaves_no_row(api: ApiCaller, database: SqliteDatabase, instance_id: str) -> None:
+def test_a_replay_leaves_no_row(api: ApiCaller, database: Database, instance_id: str) -> None:
     members = {"InstanceId": instance_id, "EmailAddress": "help@example.com", "ClientToken": "token"}
     api("CreateEmailAddress", **members)
     before = audited(database)
@@ -325,7 +323,7 @@ def test_a_replay_leaves_no_row(api: ApiCaller, database: SqliteDatabase, instan
     assert audited(database) == before
 
 
-def test_a_refused_call_leaves_no_row(api: ApiCaller, database: SqliteDatabase, instance_id: str) -> None:
+def test_a_refused_call_leaves_no_row(api: ApiCaller, database: Database, instance_id: str) -> None:
     before = audited(database)
     members = alias_members(instance_id, primary_id="none", alias_id="nobody")
     for operation in ("AssociateEmailAddressAlias", "DisassociateEmailAddressAlias"):
@@ -334,7 +332,7 @@ def test_a_refused_call_leaves_no_row(api: ApiCaller, database: SqliteDatabase, 
     assert audited(database) == before
 
 
-def test_looking_leaves_no_row(api: ApiCaller, database: SqliteDatabase, instance_id: str) -> None:
+def test_looking_leaves_no_row(api: ApiCaller, database: Database, instance_id: str) -> None:
     address_id = api.create_address(instance_id, "help@example.com")
     before = audited(database)
     api("DescribeEmailAddress", InstanceId=instance_id, EmailAddressId=address_id)

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
+from harness.engine import engine_in_use
 from harness.instance import REGION, UNKNOWN_ID, Instance
 from harness.process import DEV_INSTANCE, ServiceProcess
 from harness.refusal import refused
 from readdress.clock import Clock
 from readdress.directory import addresses, instances
 from readdress.store.database import Transaction
-from readdress.store.sqlite import SqliteDatabase
 
 ADDRESSES_MAX = 100  # Connect's published quota, contract 5
 
@@ -167,7 +167,7 @@ def test_the_101st_address_of_an_instance_exceeds_the_published_quota(
 ) -> None:
     data = tmp_path / "seeded"
     data.mkdir()
-    full = seed(data / "readdress.db", count=ADDRESSES_MAX)
+    full = seed(data, count=ADDRESSES_MAX)
     connect = start_limited(data).connect()
     with refused("ServiceQuotaExceededException", str(ADDRESSES_MAX)):
         connect.create_email_address(InstanceId=full, EmailAddress="one-more@example.com")
@@ -178,8 +178,8 @@ def test_the_101st_address_of_an_instance_exceeds_the_published_quota(
     assert connect.create_email_address(InstanceId=full, EmailAddress="one-more@example.com")["EmailAddressId"]
 
 
-def seed(file: Path, *, count: int) -> str:
-    """An instance with so many addresses, in a file that no program has open; made so because the API is limited."""
+def seed(data: Path, *, count: int) -> str:
+    """An instance with so many addresses, where no program runs yet; made so because the API is limited."""
     instance_id = str(uuid.uuid4())
 
     def fill(tx: Transaction) -> None:
@@ -197,7 +197,7 @@ def seed(file: Path, *, count: int) -> str:
                 addresses_max=None,
             )
 
-    database = SqliteDatabase(file, clock=Clock(), lock_wait_ms=5_000)
+    database = engine_in_use().open(data, Clock())
     database.run(fill)
     database.close()
     return instance_id

@@ -11,14 +11,14 @@ from harness.api_calls import ApiCaller, alias_members
 from harness.tables import dump
 from readdress.api import idempotency
 from readdress.errors import ServiceError
-from readdress.store.sqlite import SqliteDatabase
+from readdress.store.database import Database
 
 SEVEN_DAYS_MS = 7 * 24 * 60 * 60 * 1_000
 RETENTION_DAYS = 7
 
 
 @pytest.fixture
-def api(database: SqliteDatabase, clock: ManualClock) -> Iterator[ApiCaller]:
+def api(database: Database, clock: ManualClock) -> Iterator[ApiCaller]:
     with ApiCaller(database, clock=clock) as caller:
         yield caller
 
@@ -47,8 +47,8 @@ def aliases_of(api: ApiCaller, instance_id: str, primary_id: str) -> list[str]:
     return [alias["EmailAddressId"] for alias in described["AliasConfigurations"]]
 
 
-def tokens(database: SqliteDatabase) -> list[tuple[Any, ...]]:
-    return dump(database._path)["idempotency_token"]
+def tokens(database: Database) -> list[tuple[Any, ...]]:
+    return dump(database)["idempotency_token"]
 
 
 @pytest.mark.parametrize("later_ms", [0, 1, SEVEN_DAYS_MS - 1])
@@ -117,7 +117,7 @@ def test_a_late_retry_of_a_disassociate_does_not_disassociate_again(
     ],
 )
 def test_a_token_with_other_parameters_is_refused_and_nothing_happens(
-    api: ApiCaller, database: SqliteDatabase, instance_id: str, pair: dict[str, str], operation: str, code: str
+    api: ApiCaller, database: Database, instance_id: str, pair: dict[str, str], operation: str, code: str
 ) -> None:
     named = {"InstanceId": instance_id, "EmailAddressId": pair["primary_id"]}
     calls: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -144,15 +144,15 @@ def test_a_token_with_other_parameters_is_refused_and_nothing_happens(
     if operation == "DisassociateEmailAddressAlias":
         api("AssociateEmailAddressAlias", **alias_members(instance_id, **pair))
     api(operation, **members, ClientToken="token")
-    before = dump(database._path)
+    before = dump(database)
     assert refusal(api, operation, **members | other, ClientToken="token") == code
-    assert dump(database._path) == before
+    assert dump(database) == before
     api(operation, **members, ClientToken="token")
-    assert dump(database._path) == before
+    assert dump(database) == before
 
 
 def test_a_failed_call_keeps_no_token_and_may_be_repeated_when_the_state_allows_it(
-    api: ApiCaller, database: SqliteDatabase, instance_id: str, pair: dict[str, str]
+    api: ApiCaller, database: Database, instance_id: str, pair: dict[str, str]
 ) -> None:
     disassociate = alias_members(instance_id, **pair, ClientToken="token")
     assert refusal(api, "DisassociateEmailAddressAlias", **disassociate) == "ResourceNotFoundException"
@@ -163,7 +163,7 @@ def test_a_failed_call_keeps_no_token_and_may_be_repeated_when_the_state_allows_
 
 
 def test_a_failed_call_with_an_expired_token_leaves_the_old_row(
-    api: ApiCaller, clock: ManualClock, database: SqliteDatabase, instance_id: str
+    api: ApiCaller, clock: ManualClock, database: Database, instance_id: str
 ) -> None:
     members = {"InstanceId": instance_id, "EmailAddress": "help@example.com", "ClientToken": "token"}
     api("CreateEmailAddress", **members)
@@ -175,7 +175,7 @@ def test_a_failed_call_with_an_expired_token_leaves_the_old_row(
 
 @pytest.mark.parametrize("token", [None, ""])
 def test_without_a_token_there_is_no_idempotency(
-    api: ApiCaller, database: SqliteDatabase, instance_id: str, token: str | None
+    api: ApiCaller, database: Database, instance_id: str, token: str | None
 ) -> None:
     members = {"InstanceId": instance_id, "EmailAddress": "help@example.com", "ClientToken": token}
     api("CreateEmailAddress", **members)
@@ -190,7 +190,7 @@ def test_a_token_belongs_to_one_operation(api: ApiCaller, instance_id: str, pair
     assert aliases_of(api, instance_id, pair["primary_id"]) == []
 
 
-def test_a_token_belongs_to_one_account(api: ApiCaller, database: SqliteDatabase, clock: ManualClock) -> None:
+def test_a_token_belongs_to_one_account(api: ApiCaller, database: Database, clock: ManualClock) -> None:
     members = {"IdentityManagementType": "SAML", "InboundCallsEnabled": True, "OutboundCallsEnabled": True}
     with ApiCaller(database, clock=clock, account="210987654321") as other:
         one = api("CreateInstance", **members, ClientToken="shared")
@@ -220,7 +220,7 @@ def test_an_arn_and_its_id_are_the_same_parameter(api: ApiCaller, instance_id: s
     assert api("AssociateEmailAddressAlias", **by_arn) == {}
 
 
-def test_a_row_holds_the_answer_that_was_given(api: ApiCaller, database: SqliteDatabase, instance_id: str) -> None:
+def test_a_row_holds_the_answer_that_was_given(api: ApiCaller, database: Database, instance_id: str) -> None:
     members = {"InstanceId": instance_id, "EmailAddress": "help@example.com", "ClientToken": "token"}
     made = api("CreateEmailAddress", **members)
     ((account, operation, token, _, answer, _),) = tokens(database)
@@ -230,7 +230,7 @@ def test_a_row_holds_the_answer_that_was_given(api: ApiCaller, database: SqliteD
 
 @pytest.mark.parametrize(("age_ms", "left"), [(SEVEN_DAYS_MS - 1, 1), (SEVEN_DAYS_MS, 0), (SEVEN_DAYS_MS + 1, 0)])
 def test_the_purge_forgets_what_is_seven_days_old_and_nothing_younger(
-    api: ApiCaller, database: SqliteDatabase, clock: ManualClock, instance_id: str, age_ms: int, left: int
+    api: ApiCaller, database: Database, clock: ManualClock, instance_id: str, age_ms: int, left: int
 ) -> None:
     api("CreateEmailAddress", InstanceId=instance_id, EmailAddress="help@example.com", ClientToken="token")
     clock.advance(age_ms)
@@ -239,7 +239,7 @@ def test_the_purge_forgets_what_is_seven_days_old_and_nothing_younger(
 
 
 def test_the_purge_goes_a_little_at_a_time_and_the_oldest_first(
-    api: ApiCaller, database: SqliteDatabase, clock: ManualClock, instance_id: str
+    api: ApiCaller, database: Database, clock: ManualClock, instance_id: str
 ) -> None:
     for number in range(5):
         api("CreateEmailAddress", InstanceId=instance_id, EmailAddress=f"{number}@x.example", ClientToken=f"{number}")

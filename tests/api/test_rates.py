@@ -11,7 +11,7 @@ from readdress.api import rates
 from readdress.api.rates import Rate, Rates
 from readdress.errors import ThrottlingException
 from readdress.service import AWS_RATE
-from readdress.store.sqlite import SqliteDatabase
+from readdress.store.database import Database
 
 TWO_A_SECOND = Rate(per_second=2, burst=5)
 
@@ -108,19 +108,19 @@ def test_the_buckets_take_a_bounded_room(buckets: Rates, monkeypatch: pytest.Mon
 
 
 @pytest.fixture
-def limited(database: SqliteDatabase, clock: ManualClock) -> Iterator[ApiCaller]:
+def limited(database: Database, clock: ManualClock) -> Iterator[ApiCaller]:
     with ApiCaller(database, clock=clock, rate=TWO_A_SECOND) as caller:
         yield caller
 
 
-def test_a_throttled_call_does_nothing_and_keeps_no_token(limited: ApiCaller, database: SqliteDatabase) -> None:
+def test_a_throttled_call_does_nothing_and_keeps_no_token(limited: ApiCaller, database: Database) -> None:
     instance_id = limited.create_instance()
     for number in range(5):
         limited.create_address(instance_id, f"{number}@example.com", ClientToken=str(number))
-    before = dump(database._path)
+    before = dump(database)
     with pytest.raises(ThrottlingException):
         limited.create_address(instance_id, "6@example.com", ClientToken="6")
-    assert dump(database._path) == before
+    assert dump(database) == before
 
 
 def test_a_replay_takes_its_turn_like_any_call(limited: ApiCaller, clock: ManualClock) -> None:

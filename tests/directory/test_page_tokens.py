@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from harness.api_calls import ApiCaller
 from readdress.api import paging
 from readdress.errors import InvalidParameterException
-from readdress.store.sqlite import SqliteDatabase
+from readdress.store.database import Database
 
 
 @pytest.fixture
-def api(database: SqliteDatabase) -> Any:
+def api(database: Database) -> Any:
     with ApiCaller(database) as caller:
         yield caller
 

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from readdress.directory import addresses, instances, search, tags
 from readdress.directory.search import All, AnyOf, Condition, Tag, Text
-from readdress.store.database import Transaction
-from readdress.store.sqlite import SqliteDatabase
+from readdress.store.database import Database, Transaction
 
 
 class Known(NamedTuple):
@@ -76,12 +75,12 @@ def publish_all(tx: Transaction) -> None:
 
 
 @pytest.fixture
-def published(database: SqliteDatabase) -> SqliteDatabase:
+def published(database: Database) -> Database:
     database.run(publish_all)
     return database
 
 
-def find(database: SqliteDatabase, condition: Condition, *, after_id: str = "", limit: int = 100) -> list[str]:
+def find(database: Database, condition: Condition, *, after_id: str = "", limit: int = 100) -> list[str]:
     hits, count = database.run(
         lambda tx: search.search(tx, instance_id="one", condition=condition, after_id=after_id, limit=limit)
     )
@@ -112,7 +111,7 @@ trees = st.recursive(
 
 @settings(max_examples=300, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(condition=trees)
-def test_any_tree_of_conditions_finds_what_it_says(published: SqliteDatabase, condition: Condition) -> None:
+def test_any_tree_of_conditions_finds_what_it_says(published: Database, condition: Condition) -> None:
     assert find(published, condition) == [known.id for known in KNOWN if holds(condition, known)]
 
 
@@ -133,21 +132,19 @@ def test_any_tree_of_conditions_finds_what_it_says(published: SqliteDatabase, co
     ],
     ids=str,
 )
-def test_known_searches_find_known_addresses(
-    published: SqliteDatabase, condition: Condition, expected: list[str]
-) -> None:
+def test_known_searches_find_known_addresses(published: Database, condition: Condition, expected: list[str]) -> None:
     assert find(published, condition) == expected
 
 
 @pytest.mark.parametrize("page", [1, 2, 4, 6, 7])
-def test_pages_put_together_are_the_whole_in_order(published: SqliteDatabase, page: int) -> None:
+def test_pages_put_together_are_the_whole_in_order(published: Database, page: int) -> None:
     found: list[str] = []
     while hits := find(published, All([]), after_id=found[-1] if found else "", limit=page):
         found += hits
     assert found == [known.id for known in KNOWN]
 
 
-def test_a_search_of_the_longest_value_is_served(published: SqliteDatabase) -> None:
+def test_a_search_of_the_longest_value_is_served(published: Database) -> None:
     # The API takes values of 4,096 characters, and a pattern escapes each of these.
     for character in ("%", "\u0390", "\U00010400"):
         assert find(published, Text("description", "CONTAINS", character * 4_096)) == []

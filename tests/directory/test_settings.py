@@ -8,7 +8,7 @@ from harness.directory import associate, publish, route_after, tag, tag_instance
 from readdress.address import Address, split_address
 from readdress.directory import routing, settings
 from readdress.errors import InvalidParameterException
-from readdress.store.sqlite import SqliteDatabase
+from readdress.store.database import Database
 
 Shown = tuple[str, str, str]
 ALIAS, PRIMARY = publish("a", "alias@example.com"), publish("p", "primary@example.com")
@@ -34,7 +34,7 @@ def shown(route: routing.Route) -> list[Shown]:
     ids=["base", "letter case", "first separator", "the full address wins", "no longest match"],
 )
 def test_a_detail_is_set_aside_unless_the_full_address_exists(
-    database: SqliteDatabase, recipient: str, expected: list[tuple[str, str]]
+    database: Database, recipient: str, expected: list[tuple[str, str]]
 ) -> None:
     # RFC 5233 §4: the detail begins at the first separator, and it is kept
     full = publish("f", "alias+full@example.com")
@@ -43,16 +43,16 @@ def test_a_detail_is_set_aside_unless_the_full_address_exists(
 
 
 @pytest.mark.parametrize("recipient", ["alias+@example.com", "+x@example.com", "nobody+x@example.com"])
-def test_what_has_no_base_or_no_detail_is_unknown(database: SqliteDatabase, recipient: str) -> None:
+def test_what_has_no_base_or_no_detail_is_unknown(database: Database, recipient: str) -> None:
     assert route_after(database, split_address(recipient), *RELATED).reply.enhanced == "5.1.1"
 
 
-def test_the_detail_goes_on_with_the_mail(database: SqliteDatabase) -> None:
+def test_the_detail_goes_on_with_the_mail(database: Database) -> None:
     route = route_after(database, Address("alias+x", "example.com"), *RELATED)
     assert [to.next_hop for to in route.destinations] == ["alias+x@example.com", "primary+x@example.com"]
 
 
-def test_a_catch_all_takes_what_nobody_else_does_in_its_domain(database: SqliteDatabase) -> None:
+def test_a_catch_all_takes_what_nobody_else_does_in_its_domain(database: Database) -> None:
     changes = (*RELATED, publish("o", "o@other.example"), tag("a", {settings.CATCH_ALL: "true"}))
     assert shown(route_after(database, Address("any", "example.com"), *changes)) == [
         ("a", "CATCH_ALL", ""),
@@ -63,7 +63,7 @@ def test_a_catch_all_takes_what_nobody_else_does_in_its_domain(database: SqliteD
     assert route_after(database, Address("any", "other.example")).reply.enhanced == "5.1.1"
 
 
-def test_a_domain_has_one_catch_all(database: SqliteDatabase) -> None:
+def test_a_domain_has_one_catch_all(database: Database) -> None:
     # a second one is refused with the first one's id, and so the letter case of an address can't matter
     catch_all = {settings.CATCH_ALL: "true"}
     with pytest.raises(InvalidParameterException, match="email address a"):
@@ -89,7 +89,7 @@ def test_a_domain_has_one_catch_all(database: SqliteDatabase) -> None:
     ],
 )
 def test_accept_says_what_becomes_of_mail(
-    database: SqliteDatabase, own: str | None, of_primary: str | None, expected: list[Shown], code: str
+    database: Database, own: str | None, of_primary: str | None, expected: list[Shown], code: str
 ) -> None:
     changes = [*RELATED]
     changes += [tag("a", {settings.ACCEPT: own})] if own else []
@@ -113,7 +113,7 @@ def test_accept_says_what_becomes_of_mail(
     ],
 )
 def test_an_address_refuses_mail_from_its_end_on(
-    database: SqliteDatabase, expires_at: str, accept: str | None, code: int
+    database: Database, expires_at: str, accept: str | None, code: int
 ) -> None:
     values = {settings.EXPIRES_AT: expires_at} | ({settings.ACCEPT: accept} if accept else {})
     assert route_after(database, Address("alias", "example.com"), *RELATED, tag("a", values)).reply.code == code
@@ -122,7 +122,7 @@ def test_an_address_refuses_mail_from_its_end_on(
 # Transports.
 
 
-def test_an_address_chooses_a_transport_before_its_instance_does(database: SqliteDatabase) -> None:
+def test_an_address_chooses_a_transport_before_its_instance_does(database: Database) -> None:
     changes = (
         *RELATED,
         tag_instance("one", {settings.TRANSPORT: "desk"}),
@@ -134,7 +134,7 @@ def test_an_address_chooses_a_transport_before_its_instance_does(database: Sqlit
     ]
 
 
-def test_an_instance_asks_to_refuse_what_dmarc_refuses(database: SqliteDatabase) -> None:
+def test_an_instance_asks_to_refuse_what_dmarc_refuses(database: Database) -> None:
     route = route_after(
         database, Address("alias", "example.com"), *RELATED, tag_instance("one", {settings.DMARC: "reject"})
     )
@@ -162,14 +162,14 @@ def test_an_instance_asks_to_refuse_what_dmarc_refuses(database: SqliteDatabase)
     ],
 )
 def test_a_setting_that_means_nothing_is_refused_and_nothing_is_tagged(
-    database: SqliteDatabase, change: Callable[..., None], words: str
+    database: Database, change: Callable[..., None], words: str
 ) -> None:
     with pytest.raises(InvalidParameterException, match=words):
         route_after(database, Address("alias", "example.com"), *RELATED, change)
     assert route_after(database, Address("alias", "example.com")).reply.enhanced == "5.7.1"  # all was undone
 
 
-def test_other_tags_are_nobody_s_business(database: SqliteDatabase) -> None:
+def test_other_tags_are_nobody_s_business(database: Database) -> None:
     route = route_after(
         database, Address("alias", "example.com"), *RELATED, tag("a", {"readdressed": "x", "team": "y"})
     )

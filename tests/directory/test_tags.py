@@ -7,14 +7,14 @@ from harness.api_calls import REGION, ApiCaller
 from harness.tables import dump
 from readdress.directory import tags
 from readdress.errors import InvalidParameterException
-from readdress.store.sqlite import SqliteDatabase
+from readdress.store.database import Database
 
 
 def numbered(first: int, count: int) -> dict[str, str]:
     return {f"key-{number}": str(number) for number in range(first, first + count)}
 
 
-def test_tags_are_added_overwritten_and_removed(database: SqliteDatabase) -> None:
+def test_tags_are_added_overwritten_and_removed(database: Database) -> None:
     database.run(lambda tx: tags.put(tx, "r", {"a": "1", "b": "2"}))
     database.run(lambda tx: tags.put(tx, "r", {"b": "3", "c": ""}))
     assert database.run(lambda tx: tags.of(tx, "r")) == {"a": "1", "b": "3", "c": ""}
@@ -22,7 +22,7 @@ def test_tags_are_added_overwritten_and_removed(database: SqliteDatabase) -> Non
     assert database.run(lambda tx: tags.of(tx, "r")) == {"b": "3", "c": ""}
 
 
-def test_a_tag_is_of_one_resource_alone(database: SqliteDatabase) -> None:
+def test_a_tag_is_of_one_resource_alone(database: Database) -> None:
     database.run(lambda tx: tags.put(tx, "r", {"a": "1"}))
     database.run(lambda tx: tags.put(tx, "s", {"a": "2"}))
     database.run(lambda tx: tags.delete_all(tx, "r"))
@@ -41,7 +41,7 @@ def test_a_tag_is_of_one_resource_alone(database: SqliteDatabase) -> None:
     ids=["50 at once", "the 50th", "50 overwritten", "the 51st", "one old, two new"],
 )
 def test_a_resource_has_fifty_tags_at_most(
-    database: SqliteDatabase, present: dict[str, str], new: dict[str, str], refused: bool
+    database: Database, present: dict[str, str], new: dict[str, str], refused: bool
 ) -> None:
     if present:
         database.run(lambda tx: tags.put(tx, "r", present))
@@ -54,7 +54,7 @@ def test_a_resource_has_fifty_tags_at_most(
 
 
 @pytest.mark.parametrize("deleted", ["address", "instance"])
-def test_tags_go_with_what_carried_them(database: SqliteDatabase, clock: ManualClock, deleted: str) -> None:
+def test_tags_go_with_what_carried_them(database: Database, clock: ManualClock, deleted: str) -> None:
     with ApiCaller(database, clock=clock) as api:
         kept, instance_id = api.create_instance(), api.create_instance()
         api.create_address(kept, "kept@example.com", Tags={"team": "kept"})
@@ -65,5 +65,5 @@ def test_tags_go_with_what_carried_them(database: SqliteDatabase, clock: ManualC
             api("DeleteEmailAddress", InstanceId=instance_id, EmailAddressId=address_id)
         else:
             api("DeleteInstance", InstanceId=instance_id)
-    values = {value for _, _, value in dump(database._path)["tag"]}
+    values = {value for _, _, value in dump(database)["tag"]}
     assert values == ({"kept", "the instance"} if deleted == "address" else {"kept"})

@@ -1,17 +1,16 @@
 """Bad input to the real process: for every member a typed error that names it, never a 500, and nothing written."""
 
 import re
-import sqlite3
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from harness.engine import Rows, open_beside
 from harness.http_client import HttpAnswer, HttpClient
 from harness.members import Bad, Member, bad_values, limits, members, sized, with_, without
 from harness.process import ServiceProcess
 from harness.scene import WIRES, Scene, fits_rest, send, set_scene
-from harness.tables import open_beside
 from readdress.api.catalogue import OPERATIONS
 from readdress.api.operation import Kind, Operation
 
@@ -34,13 +33,13 @@ def fresh(service: ServiceProcess, http: HttpClient) -> Scene:
 
 
 @pytest.fixture(scope="module")
-def beside(service: ServiceProcess) -> Iterator[sqlite3.Connection]:
+def beside(service: ServiceProcess) -> Iterator[Rows]:
     with open_beside(service.data / "readdress.db") as connection:
         yield connection
 
 
 @pytest.fixture
-def nothing_written(beside: sqlite3.Connection) -> Iterator[None]:
+def nothing_written(beside: Rows) -> Iterator[None]:
     """No commit of another connection changed a single page while the test ran."""
     (before,) = beside.execute("PRAGMA data_version").fetchone()
     yield

@@ -6,6 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from harness.engine import where
 from harness.process import ServiceProcess
 
 
@@ -17,14 +18,14 @@ def create_key(service: ServiceProcess, policy: str | None = None) -> tuple[str,
             file = Path(directory, "policy.json")
             file.write_text(policy, "utf-8")
             options = ["--policy", str(file)]
-        printed = _run("key", "create", *options, "--data", str(service.data))
+        printed = _run("key", "create", *options, *where(service.data))
     found = re.search(r"AWS_ACCESS_KEY_ID=(\S+)\nAWS_SECRET_ACCESS_KEY=(\S+)", printed)
     assert found, printed
     return found[1], found[2]
 
 
 def disable_key(service: ServiceProcess, access_key_id: str) -> None:
-    _run("key", "disable", access_key_id, "--data", str(service.data))
+    _run("key", "disable", access_key_id, *where(service.data))
 
 
 def _run(*arguments: str) -> str:

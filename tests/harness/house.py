@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
+from harness.engine import where
 from harness.http_client import HttpClient
 from harness.instance import Instance, Published
 from harness.process import ServiceProcess
@@ -110,7 +111,7 @@ class House:
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """A command beside the service."""
-        command = [sys.executable, "-m", "readdress", *arguments, "--data", str(self.data)]
+        command = [sys.executable, "-m", "readdress", *arguments, *where(self.data)]
         return subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
 
     def _disconnect(self) -> None:

@@ -2,11 +2,10 @@
 
 import re
 import smtplib
-import sqlite3
 import uuid
-from contextlib import closing
 from typing import Any, NamedTuple
 
+from harness.engine import open_beside
 from harness.http_client import HttpClient
 from harness.process import ServiceProcess
 
@@ -97,6 +96,6 @@ class Instance:
 
     def tag_rows(self, resource_id: str) -> int:
         """How many tags the database keeps for a resource, even for one that no operation can name any more."""
-        with closing(sqlite3.connect(self.service.data / "readdress.db")) as database:
-            found = database.execute("SELECT count(*) FROM tag WHERE resource_id = ?", (resource_id,)).fetchone()
+        with open_beside(self.service.data) as rows:
+            found = rows.execute(f"SELECT count(*) FROM tag WHERE resource_id = '{resource_id}'").fetchone()
         return int(found[0])

@@ -20,7 +20,9 @@ class ServiceProcess:
 
     def __init__(self, data: Path, *options: str, dev: bool = True, environment: dict[str, str] | None = None) -> None:
         self.data = data
-        arguments = ["serve", "--data", str(data), "--http", "127.0.0.1:0", "--smtp", "127.0.0.1:0", *options]
+        from harness.engine import where
+
+        arguments = ["serve", *where(data), "--http", "127.0.0.1:0", "--smtp", "127.0.0.1:0", *options]
         if dev:
             arguments.append("--dev")
         self.log = tempfile.TemporaryFile("w+b")  # noqa: SIM115 - lives as long as the process

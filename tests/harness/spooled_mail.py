@@ -7,8 +7,8 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from harness.directory import publish, tag
+from harness.engine import open_beside
 from harness.jobs import CONTENT, accept
-from harness.tables import open_beside
 from readdress.clock import Clock
 from readdress.directory import settings
 from readdress.inbox import messages
@@ -22,7 +22,6 @@ from readdress.smtp.session import Recipient
 from readdress.spool import queue
 from readdress.store.database import Database, Row, StoreUnavailable, Transaction, Work
 from readdress.store.queries import Query
-from readdress.store.sqlite import SqliteDatabase
 
 WAIT_S_MAX = 20.0
 HOSTNAME = "mx.example.com"
@@ -193,16 +192,16 @@ def inbox(database: Database, address_id: str) -> list[bytes]:
     return database.run(work)
 
 
-def state(database: SqliteDatabase, message_id: str) -> State:
+def state(database: Database, message_id: str) -> State:
     (delivery,) = deliveries(database, message_id)
     return delivery.state
 
 
-def is_delivered(database: SqliteDatabase, message_id: str) -> bool:
+def is_delivered(database: Database, message_id: str) -> bool:
     return state(database, message_id) is State.DELIVERED
 
 
-async def look(database: SqliteDatabase, runner: QueueRunner) -> None:
+async def look(database: Database, runner: QueueRunner) -> None:
     """Until the runner has been through its transports: `hook` is the last, and of two mails one came after this."""
     for _ in range(2):
         message_id = await spool_mail(database, SIGN)
@@ -218,6 +217,6 @@ async def die(task: "asyncio.Task[None]", runner: QueueRunner) -> None:
     await asyncio.gather(task, *tries, return_exceptions=True)
 
 
-def leased_until_ms(database: SqliteDatabase) -> list[int]:
-    with open_beside(database._path) as rows:
+def leased_until_ms(database: Database) -> list[int]:
+    with open_beside(database) as rows:
         return [until_ms for (until_ms,) in rows.execute("SELECT leased_until_ms FROM spool ORDER BY delivery_id")]

@@ -1,12 +1,11 @@
 """Addresses of a running service, and what is stored for them, as its API and its database tell."""
 
-import contextlib
-import sqlite3
 import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
 
+from harness.engine import open_beside
 from harness.http_client import HttpClient
 from harness.process import DEV_INSTANCE, ServiceProcess
 
@@ -46,6 +45,5 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 def count_rows(data: Path) -> dict[str, int]:
     tables = ("message", "content", "staged_content", "delivery")
-    database = sqlite3.connect(f"file:{data / 'readdress.db'}?mode=ro", uri=True)
-    with contextlib.closing(database):
-        return {table: database.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in tables}
+    with open_beside(data) as rows:
+        return {table: rows.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in tables}

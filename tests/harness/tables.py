@@ -1,11 +1,12 @@
-"""The database file seen from outside the program: every row of it, and which of its promises are broken."""
+"""A database seen from outside the program: every row of it, and which of its promises are broken."""
 
 import hashlib
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
+
+from harness.engine import Rows, open_beside
+from readdress.store.database import Database
 
 # Each gives the rows that must not be there; the contract's clause is in the name.
 _BROKEN = {
@@ -45,34 +46,34 @@ _BROKEN = {
 }
 
 
-@contextmanager
-def open_beside(path: Path) -> Iterator[sqlite3.Connection]:
-    """A reader's connection, beside whoever else has the file open."""
-    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)) as connection:
-        yield connection
-
-
-def dump(path: Path) -> dict[str, list[tuple[Any, ...]]]:
+def dump(what: Path | Database) -> dict[str, list[tuple[Any, ...]]]:
     """Every row of every table, in order; bytes as their digest."""
-    with open_beside(path) as connection:
-        tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
-        return {table: sorted(map(_short, connection.execute(f"SELECT * FROM {table}")), key=repr) for table in tables}
+    with open_beside(what) as rows:
+        is_sqlite = isinstance(rows, sqlite3.Connection)
+        listing = (
+            "SELECT name FROM sqlite_schema WHERE type = 'table'"
+            if is_sqlite
+            else "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
+        )
+        tables = [name for (name,) in rows.execute(listing).fetchall()]
+        return {
+            table: sorted(map(_short, rows.execute(f"SELECT * FROM {table}").fetchall()), key=repr) for table in tables
+        }
 
 
 def _short(row: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(hashlib.sha256(value).hexdigest() if isinstance(value, bytes) else value for value in row)
 
 
-def broken_promises(connection: sqlite3.Connection) -> dict[str, list[Any]]:
+def broken_promises(rows: Rows) -> dict[str, list[Any]]:
     """What the data of a sound database never shows; empty when all is well."""
-    found = {promise: connection.execute(query).fetchall() for promise, query in _BROKEN.items()}
-    found["the file is sound"] = [
-        row for row in connection.execute("PRAGMA integrity_check").fetchall() if row != ("ok",)
-    ]
-    found["foreign keys hold"] = connection.execute("PRAGMA foreign_key_check").fetchall()
-    return {promise: rows for promise, rows in found.items() if rows}
+    found = {promise: rows.execute(query).fetchall() for promise, query in _BROKEN.items()}
+    if isinstance(rows, sqlite3.Connection):
+        found["the file is sound"] = [row for row in rows.execute("PRAGMA integrity_check") if row != ("ok",)]
+        found["foreign keys hold"] = rows.execute("PRAGMA foreign_key_check").fetchall()
+    return {promise: broken for promise, broken in found.items() if broken}
 
 
-def check_promises(path: Path) -> None:
-    with open_beside(path) as connection:
-        assert broken_promises(connection) == {}
+def check_promises(what: Path | Database) -> None:
+    with open_beside(what) as rows:
+        assert broken_promises(rows) == {}

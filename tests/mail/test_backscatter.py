@@ -9,13 +9,15 @@ import pytest
 from harness import checked_mail
 from harness.checked_mail import CLIENT, STRANGER, ZONE, connect, mail_of, publish
 from harness.dns_zone import DnsServer, txt
+from harness.engine import open_beside
 from harness.process import ServiceProcess
 from harness.settings_file import write_settings
 from harness.signed_mail import key_zone, rsa_key, sign
 from harness.smtp_client import SmtpClient, accepted_id
 from harness.smtp_sink import SmtpSink
 from harness.stored import wait_until
-from harness.tables import open_beside
+
+pytestmark = pytest.mark.usefixtures("engine")
 
 PLAIN = mail_of("a@plain.example")
 BY_REJECT = sign(PLAIN, domain="reject.example")

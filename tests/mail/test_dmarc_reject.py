@@ -15,6 +15,8 @@ from harness.smtp_client import stuff
 from harness.stored import count_rows
 from harness.two_hosts import TwoHosts
 
+pytestmark = pytest.mark.usefixtures("engine")
+
 REFUSED = "550 5.7.1 the domain of the author says to refuse such mail (DMARC)"
 TAKEN = "250 2.0.0 accepted "
 SPOOFED = mail_of("a@reject.example")

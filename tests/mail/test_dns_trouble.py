@@ -24,7 +24,7 @@ from readdress.mail.intake import Intake
 from readdress.mail.sender_checks import LARGE_BYTES, SenderChecks
 from readdress.smtp.envelope import Envelope
 from readdress.smtp.grammar import Path as MailPath
-from readdress.store.sqlite import SqliteDatabase
+from readdress.store.database import Database
 
 SPOOFED = mail_of("a@reject.example")
 
@@ -142,7 +142,7 @@ def checks() -> Iterator[SenderChecks]:
         made.close()
 
 
-def take(database: SqliteDatabase, checks: SenderChecks, content: bytes) -> str:
+def take(database: Database, checks: SenderChecks, content: bytes) -> str:
     database.run(publish_in("help", HELP))
     pieces = [content[at : at + 65_536] for at in range(0, len(content), 65_536)]
     intake = Intake(database, hostname=HOSTNAME, checks=checks)
@@ -155,7 +155,7 @@ def explode(*_: object, **__: object) -> None:
 
 @pytest.mark.parametrize("size_bytes", [0, 400_000, LARGE_BYTES + 1], ids=["small", "staged", "large"])
 def test_a_check_that_breaks_accepts_without_verdicts(
-    database: SqliteDatabase,
+    database: Database,
     checks: SenderChecks,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -176,7 +176,7 @@ def test_a_check_that_breaks_accepts_without_verdicts(
 
 
 def test_a_content_that_cannot_be_read_again_is_accepted_without_verdicts(
-    database: SqliteDatabase, checks: SenderChecks, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    database: Database, checks: SenderChecks, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     troubled = TroubledDatabase(database)
 

@@ -19,6 +19,8 @@ from harness.signed_mail import key_text, rsa_key, sign
 from harness.smtp_client import SmtpClient, accepted_id, stuff
 from harness.two_hosts import Place, TwoHosts
 
+pytestmark = pytest.mark.usefixtures("engine")
+
 VECTORS = Path(__file__).parents[1] / "vectors"
 SENDER = "a@reject.example"
 TRANSPORTS = ("inbox", "files", "store", "relay")

@@ -33,11 +33,11 @@ from harness.spooled_mail import (
 from readdress.inbox.messages import State
 from readdress.mail import queue_runner
 from readdress.mail.transports import Job, Result
-from readdress.store.sqlite import SqliteDatabase
+from readdress.store.database import Database
 
 
 @pytest.fixture(autouse=True)
-def _published(database: SqliteDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+def _published(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queue_runner, "POLL_S", 0.02)
     database.run(publish_with_transport())
     database.run(publish_with_transport("sign", SIGN, "hook"))
@@ -47,9 +47,7 @@ def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
     asyncio.run(test())
 
 
-def test_a_dead_nodes_delivery_is_tried_by_another_when_its_lease_ends(
-    database: SqliteDatabase, clock: ManualClock
-) -> None:
+def test_a_dead_nodes_delivery_is_tried_by_another_when_its_lease_ends(database: Database, clock: ManualClock) -> None:
     hanging, desk = Hanging(), Scripted(DELIVERED)
 
     async def test() -> None:
@@ -72,7 +70,7 @@ def test_a_dead_nodes_delivery_is_tried_by_another_when_its_lease_ends(
     run(test)
 
 
-def test_a_lease_is_renewed_while_its_try_goes_on(database: SqliteDatabase, clock: ManualClock) -> None:
+def test_a_lease_is_renewed_while_its_try_goes_on(database: Database, clock: ManualClock) -> None:
     hanging, other = Hanging(), Scripted()
     lease_ms = 60  # of the test's clock; renewed every 20 ms of the machine's
 
@@ -94,7 +92,7 @@ def test_a_lease_is_renewed_while_its_try_goes_on(database: SqliteDatabase, cloc
     run(test)
 
 
-def test_what_an_error_left_comes_free_though_the_node_is_busy(database: SqliteDatabase, clock: ManualClock) -> None:
+def test_what_an_error_left_comes_free_though_the_node_is_busy(database: Database, clock: ManualClock) -> None:
     hanging = Hanging()
     troubled = TroubledDatabase(database)
     desk = Scripted(hanging, DELIVERED)
@@ -122,7 +120,7 @@ def test_what_an_error_left_comes_free_though_the_node_is_busy(database: SqliteD
     run(test)
 
 
-def test_stopping_gives_back_what_is_not_finished(database: SqliteDatabase, clock: ManualClock) -> None:
+def test_stopping_gives_back_what_is_not_finished(database: Database, clock: ManualClock) -> None:
     desk = Scripted()
 
     async def test() -> None:
@@ -138,7 +136,7 @@ def test_stopping_gives_back_what_is_not_finished(database: SqliteDatabase, cloc
     run(test)
 
 
-def test_stopping_lets_a_try_in_hand_end(database: SqliteDatabase, clock: ManualClock) -> None:
+def test_stopping_lets_a_try_in_hand_end(database: Database, clock: ManualClock) -> None:
     async def slowly(job: Job) -> Result:
         started.set()
         await asyncio.sleep(0.05)
@@ -154,7 +152,7 @@ def test_stopping_lets_a_try_in_hand_end(database: SqliteDatabase, clock: Manual
     run(test)
 
 
-def test_stopping_waits_for_a_try_that_is_just_being_leased(database: SqliteDatabase, clock: ManualClock) -> None:
+def test_stopping_waits_for_a_try_that_is_just_being_leased(database: Database, clock: ManualClock) -> None:
     async def test() -> None:
         for _ in range(20):
             await spool_mail(database)
@@ -172,7 +170,7 @@ def test_stopping_waits_for_a_try_that_is_just_being_leased(database: SqliteData
 
 @pytest.mark.parametrize("stale", [TEMPORARY, PERMANENT, DELIVERED])
 def test_a_stale_leases_outcome_changes_nothing_that_is_settled(
-    database: SqliteDatabase, clock: ManualClock, stale: Result
+    database: Database, clock: ManualClock, stale: Result
 ) -> None:
     slow = Hanging()
 
@@ -196,7 +194,7 @@ def test_a_stale_leases_outcome_changes_nothing_that_is_settled(
 
 @pytest.mark.parametrize("stale", [TEMPORARY, PERMANENT])
 def test_a_stale_leases_failure_leaves_the_delivery_to_who_holds_it(
-    database: SqliteDatabase, clock: ManualClock, stale: Result
+    database: Database, clock: ManualClock, stale: Result
 ) -> None:
     slow, current = Hanging(), Hanging()
 
@@ -220,9 +218,7 @@ def test_a_stale_leases_failure_leaves_the_delivery_to_who_holds_it(
     run(test)
 
 
-def test_a_stale_try_never_takes_content_that_is_gone_for_the_whole(
-    database: SqliteDatabase, clock: ManualClock
-) -> None:
+def test_a_stale_try_never_takes_content_that_is_gone_for_the_whole(database: Database, clock: ManualClock) -> None:
     release = asyncio.Event()
     read: list[bytes] = []
 

@@ -31,8 +31,7 @@ from readdress.mail.notices import RETURNED_BYTES_MAX, Action, Notifier
 from readdress.mail.transports import Outcome, Result
 from readdress.smtp import grammar
 from readdress.spool import queue
-from readdress.store.database import Transaction
-from readdress.store.sqlite import SqliteDatabase
+from readdress.store.database import Database, Transaction
 
 ANN = "ann@example.com"
 HELP = "help@example.com"
@@ -41,11 +40,11 @@ STATES = {Action.FAILED: State.FAILED, Action.DELAYED: State.QUEUED}
 
 
 @pytest.fixture(autouse=True)
-def _published(database: SqliteDatabase) -> None:
+def _published(database: Database) -> None:
     database.run(publish("ann", ANN))
 
 
-def store(database: SqliteDatabase, *made: Delivery, raw: bytes = CONTENT, **changes: Any) -> Message:
+def store(database: Database, *made: Delivery, raw: bytes = CONTENT, **changes: Any) -> Message:
     """A message as intake leaves it, with deliveries that wait."""
     message = make_job(raw, **({"sender": ANN} | changes)).message
 
@@ -63,7 +62,7 @@ def store(database: SqliteDatabase, *made: Delivery, raw: bytes = CONTENT, **cha
 
 
 def tell(
-    database: SqliteDatabase,
+    database: Database,
     message: Message,
     delivery: Delivery,
     action: Action = Action.FAILED,
@@ -84,7 +83,7 @@ def tell(
 
 
 def notices_of(
-    database: SqliteDatabase,
+    database: Database,
     action: Action = Action.FAILED,
     result: Result = PERMANENT,
     *,
@@ -99,12 +98,12 @@ def notices_of(
     return inbox(database, "ann")
 
 
-def notice_of(database: SqliteDatabase, *arguments: Any, **options: Any) -> ReadNotice:
+def notice_of(database: Database, *arguments: Any, **options: Any) -> ReadNotice:
     (notice,) = notices_of(database, *arguments, **options)
     return read_notice(notice)
 
 
-def test_a_failure_field_by_field(database: SqliteDatabase, clock: ManualClock) -> None:
+def test_a_failure_field_by_field(database: Database, clock: ManualClock) -> None:
     clock.advance(3_600_000)
     result = PERMANENT._replace(recipient=HELP)
     delivery = make_delivery(
@@ -135,7 +134,7 @@ def test_a_failure_field_by_field(database: SqliteDatabase, clock: ManualClock) 
     assert "will not be tried again" in notice.text
 
 
-def test_it_has_the_null_sender_and_asks_for_no_notice_itself(database: SqliteDatabase) -> None:
+def test_it_has_the_null_sender_and_asks_for_no_notice_itself(database: Database) -> None:
     # RFC 3464 §2: so that no notice is ever answered by one
     notices_of(database)
     found = database.run(lambda tx: messages.list_inbox(tx, address_id="ann", before_id=None, limit=1))
@@ -157,7 +156,7 @@ def test_it_has_the_null_sender_and_asks_for_no_notice_itself(database: SqliteDa
     ],
 )
 def test_the_class_of_the_status_is_the_actions(
-    database: SqliteDatabase, action: Action, result: Result, status: str, words: str
+    database: Database, action: Action, result: Result, status: str, words: str
 ) -> None:
     # RFC 3464 §2.3.4, RFC 3463 §2
     delivery = make_delivery("", recipients=[HELP], notices=[Notices(HELP, "SUCCESS,FAILURE,DELAY", "")])
@@ -179,15 +178,13 @@ def test_the_class_of_the_status_is_the_actions(
     ],
 )
 @pytest.mark.parametrize("action", Action)
-def test_a_sender_hears_what_was_asked_for(
-    database: SqliteDatabase, action: Action, notify: str, heard: set[Action]
-) -> None:
+def test_a_sender_hears_what_was_asked_for(database: Database, action: Action, notify: str, heard: set[Action]) -> None:
     # RFC 3461 §4.1; without NOTIFY a sender hears of failures and delays
     delivery = make_delivery("", recipients=[HELP], notices=[Notices(HELP, notify, "")] if notify else [])
     assert len(notices_of(database, action, delivery=delivery)) == (1 if action in heard else 0)
 
 
-def test_what_one_recipient_asked_holds_for_that_one(database: SqliteDatabase) -> None:
+def test_what_one_recipient_asked_holds_for_that_one(database: Database) -> None:
     other = "HELP@example.com"
     delivery = make_delivery("", recipients=[HELP, other], notices=[Notices(HELP, "NEVER", "")])
     assert notice_of(database, delivery=delivery).field("Final-Recipient") == f"rfc822;{other}"
@@ -216,7 +213,7 @@ LONG = b"Subject: hello\r\n\r\n" + b"x" * RETURNED_BYTES_MAX
     ids=["full", "too long", "unasked", "delayed", "no header", "no body", "utf-8 header", "utf-8 full"],
 )
 def test_how_much_comes_back(
-    database: SqliteDatabase, action: Action, ret: str, raw: bytes, expected: tuple[str, bytes]
+    database: Database, action: Action, ret: str, raw: bytes, expected: tuple[str, bytes]
 ) -> None:
     # RFC 3461 §4.3; RFC 6533 §5 for what is not ASCII
     notice = notice_of(database, action, ret=ret, raw=raw)
@@ -240,7 +237,7 @@ def test_how_much_comes_back(
 )
 @pytest.mark.parametrize("action", [Action.FAILED, Action.DELAYED])
 def test_what_a_program_sent_by_itself_is_never_answered(
-    database: SqliteDatabase, action: Action, header: str, caplog: pytest.LogCaptureFixture
+    database: Database, action: Action, header: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     # RFC 3834 §2
     with caplog.at_level(logging.INFO, "readdress.mail"):
@@ -258,11 +255,11 @@ def test_what_a_program_sent_by_itself_is_never_answered(
         b"X-Auto-Response-Suppress: None\r\n\r\n",
     ],
 )
-def test_what_a_person_sent_is_answered(database: SqliteDatabase, raw: bytes) -> None:
+def test_what_a_person_sent_is_answered(database: Database, raw: bytes) -> None:
     assert len(notices_of(database, raw=raw)) == 1
 
 
-def test_a_null_sender_is_never_answered_nor_is_a_notice(database: SqliteDatabase) -> None:
+def test_a_null_sender_is_never_answered_nor_is_a_notice(database: Database) -> None:
     # RFC 5321 §4.5.5
     assert notices_of(database, sender="") == []
     assert len(notices_of(database)) == 1
@@ -277,7 +274,7 @@ PRIMARY = "secret.primary@hidden.example"
 
 
 @pytest.mark.parametrize("action", Action)
-def test_a_notice_never_says_who_is_behind_an_alias(database: SqliteDatabase, action: Action) -> None:
+def test_a_notice_never_says_who_is_behind_an_alias(database: Database, action: Action) -> None:
     # contract 6: not the primary's address, nor what a host says that knows it
     delivery = make_delivery(
         "",
@@ -303,7 +300,7 @@ def test_a_notice_never_says_who_is_behind_an_alias(database: SqliteDatabase, ac
     ids=["the recipient itself", "another one stands for it", "no mail host", "our own words"],
 )
 def test_a_next_hosts_words_are_told_where_it_knows_no_more_than_the_sender(
-    database: SqliteDatabase, recipient: str, is_remote: bool, is_told: bool
+    database: Database, recipient: str, is_remote: bool, is_told: bool
 ) -> None:
     result = PERMANENT._replace(reply="550 5.1.1 about somebody", recipient=recipient, is_remote=is_remote)
     (raw,) = notices_of(database, Action.FAILED, result)
@@ -314,7 +311,7 @@ def test_a_next_hosts_words_are_told_where_it_knows_no_more_than_the_sender(
 @pytest.mark.parametrize(
     ("action", "result"), [(Action.FAILED, PERMANENT), (Action.DELAYED, TEMPORARY), (Action.DELIVERED, DELIVERED)]
 )
-def test_an_aliass_two_deliveries_are_told_of_once(database: SqliteDatabase, action: Action, result: Result) -> None:
+def test_an_aliass_two_deliveries_are_told_of_once(database: Database, action: Action, result: Result) -> None:
     # The sender wrote to one recipient, and does not hear that it was two.
     notices = [Notices(HELP, "SUCCESS,FAILURE,DELAY", "")]
     pair = [
@@ -327,7 +324,7 @@ def test_an_aliass_two_deliveries_are_told_of_once(database: SqliteDatabase, act
     assert len(inbox(database, "ann")) == 1
 
 
-def test_two_recipients_are_told_of_each(database: SqliteDatabase) -> None:
+def test_two_recipients_are_told_of_each(database: Database) -> None:
     pair = [make_delivery("", recipients=[f"{name}@example.com"], address_id=name) for name in ("a", "b")]
     message = store(database, *pair)
     for delivery in pair:
@@ -336,7 +333,7 @@ def test_two_recipients_are_told_of_each(database: SqliteDatabase) -> None:
     assert found == ["rfc822;a@example.com", "rfc822;b@example.com"]
 
 
-def test_what_is_in_an_inbox_at_once_is_confirmed_once_where_that_was_asked(database: SqliteDatabase) -> None:
+def test_what_is_in_an_inbox_at_once_is_confirmed_once_where_that_was_asked(database: Database) -> None:
     # RFC 3461 §4.1; alias and primary, so two inboxes
     for name in ("alias", "primary"):
         database.run(publish(name, f"{name}@example.com"))
@@ -358,7 +355,7 @@ def test_what_is_in_an_inbox_at_once_is_confirmed_once_where_that_was_asked(data
     ]
 
 
-def test_a_sender_elsewhere_hears_by_the_way_back(database: SqliteDatabase) -> None:
+def test_a_sender_elsewhere_hears_by_the_way_back(database: Database) -> None:
     delivery = make_delivery("", recipients=[HELP])
     message = store(database, delivery, sender="bob@sender.example", smtputf8=True)
     tell(database, message, delivery._replace(message_id=message.id), can_return=True)
@@ -380,7 +377,7 @@ def test_a_sender_elsewhere_hears_by_the_way_back(database: SqliteDatabase) -> N
 
 
 def test_without_a_way_back_nothing_is_written_and_the_log_says_so(
-    database: SqliteDatabase, caplog: pytest.LogCaptureFixture
+    database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     delivery = make_delivery("", recipients=[HELP])
     message = store(database, delivery, sender="bob@sender.example")
@@ -389,14 +386,14 @@ def test_without_a_way_back_nothing_is_written_and_the_log_says_so(
     assert "no way back to <bob@sender.example>: set return_transport" in caplog.text
 
 
-def test_a_local_senders_alias_takes_notices_to_both(database: SqliteDatabase) -> None:
+def test_a_local_senders_alias_takes_notices_to_both(database: Database) -> None:
     database.run(publish("boss", "boss@example.com"))
     database.run(associate("ann", "boss"))
     assert len(notices_of(database)) == 1
     assert len(inbox(database, "boss")) == 1
 
 
-def test_addresses_outside_ascii_have_the_global_form(database: SqliteDatabase) -> None:
+def test_addresses_outside_ascii_have_the_global_form(database: Database) -> None:
     # RFC 6533 §3, §4
     recipient = "h\u00e9lp@example.com"
     delivery = make_delivery("", recipients=[recipient], notices=[Notices(recipient, "FAILURE", f"utf-8;{recipient}")])
@@ -407,7 +404,7 @@ def test_addresses_outside_ascii_have_the_global_form(database: SqliteDatabase) 
     assert recipient in notice.text
 
 
-def test_a_notice_is_written_exactly_when_the_outcome_is(database: SqliteDatabase) -> None:
+def test_a_notice_is_written_exactly_when_the_outcome_is(database: Database) -> None:
     delivery = make_delivery("", recipients=[HELP])
     message = store(database, delivery)
     notifier = Notifier(hostname=HOSTNAME, dispatcher=Dispatcher())
@@ -444,7 +441,7 @@ _LINES = st.binary(max_size=200).map(lambda raw: raw.replace(b"\r", b"").replace
     ret=st.sampled_from(["", "FULL", "HDRS"]),
 )
 def test_whatever_a_mail_is_made_of_its_notice_is_well_formed(
-    database: SqliteDatabase,
+    database: Database,
     sender: str,
     recipient: str,
     lines: list[bytes],

@@ -17,6 +17,8 @@ from harness.tables import check_promises
 from harness.webhook_receiver import WebhookReceiver
 from readdress.smtp.reply import LOOP
 
+pytestmark = pytest.mark.usefixtures("engine")
+
 SECRET = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX"
 FAULTS = [(flag, command) for flag in "frqQ" for command in ("ehlo", "mail", "rcpt", "data", ".")]
 
@@ -61,7 +63,7 @@ def neighbours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Neighbours]
         settings = QUICKLY | {"retry_min_ms": 60_000, "retry_max_ms": 60_000, "return_transport": "relay"}
         house = stack.enter_context(House(folder / "house", transports, **settings))
         yield Neighbours(house, store, hook, sinks, folder / "mail")
-        check_promises(house.data / "readdress.db")
+        check_promises(house.data)
 
 
 @pytest.fixture

@@ -42,8 +42,7 @@ from readdress.mail.notices import Notifier
 from readdress.mail.queue_runner import Schedule
 from readdress.mail.transports import Job, Result
 from readdress.spool.queue import NEVER_MS
-from readdress.store.database import StoreUnavailable
-from readdress.store.sqlite import SqliteDatabase
+from readdress.store.database import Database, StoreUnavailable
 
 MINUTE_MS = 60_000
 HOUR_MS = 3_600_000
@@ -51,7 +50,7 @@ DAY_MS = 86_400_000
 
 
 @pytest.fixture(autouse=True)
-def _published(database: SqliteDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+def _published(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queue_runner, "POLL_S", 0.02)
     database.run(publish_with_transport())
     database.run(publish_with_transport("sign", SIGN, "hook"))
@@ -78,7 +77,7 @@ def test_waits_are_spread() -> None:
     assert len({Schedule().wait_ms(3) for _ in range(50)}) > 10
 
 
-def test_mail_is_tried_at_once_and_its_entry_goes_with_it(database: SqliteDatabase, clock: ManualClock) -> None:
+def test_mail_is_tried_at_once_and_its_entry_goes_with_it(database: Database, clock: ManualClock) -> None:
     desk = Scripted(DELIVERED)
 
     async def test() -> None:
@@ -94,9 +93,7 @@ def test_mail_is_tried_at_once_and_its_entry_goes_with_it(database: SqliteDataba
     run(test)
 
 
-def test_what_fails_for_now_is_tried_later_and_given_up_after_five_days(
-    database: SqliteDatabase, clock: ManualClock
-) -> None:
+def test_what_fails_for_now_is_tried_later_and_given_up_after_five_days(database: Database, clock: ManualClock) -> None:
     # RFC 5321 §4.5.4.1: at least four to five days; the sender hears after 4 h that it takes longer, once.
     database.run(publish("ann", "ann@example.com"))
     desk = Scripted(TEMPORARY)
@@ -141,7 +138,7 @@ def test_what_fails_for_now_is_tried_later_and_given_up_after_five_days(
     assert 115 <= len(desk.jobs) <= 180
 
 
-def test_a_refusal_for_good_is_not_tried_again(database: SqliteDatabase, clock: ManualClock) -> None:
+def test_a_refusal_for_good_is_not_tried_again(database: Database, clock: ManualClock) -> None:
     database.run(publish("ann", "ann@example.com"))
     desk = Scripted(PERMANENT)
 
@@ -158,7 +155,7 @@ def test_a_refusal_for_good_is_not_tried_again(database: SqliteDatabase, clock: 
 
 @pytest.mark.parametrize("names", [["desk"], ["desk", "hook"]], ids=["one name", "two names of one transport"])
 def test_a_transports_concurrency_is_used_and_never_exceeded(
-    database: SqliteDatabase, clock: ManualClock, names: list[str]
+    database: Database, clock: ManualClock, names: list[str]
 ) -> None:
     now = peak = 0
 
@@ -182,7 +179,7 @@ def test_a_transports_concurrency_is_used_and_never_exceeded(
     run(test)
 
 
-def test_a_slow_transport_holds_no_other_up(database: SqliteDatabase, clock: ManualClock) -> None:
+def test_a_slow_transport_holds_no_other_up(database: Database, clock: ManualClock) -> None:
     hanging = Hanging()
 
     async def test() -> None:
@@ -198,7 +195,7 @@ def test_a_slow_transport_holds_no_other_up(database: SqliteDatabase, clock: Man
 
 @pytest.mark.parametrize("error", [RuntimeError("a secret"), StoreUnavailable("a secret"), OSError("a secret")])
 def test_an_error_of_a_transport_is_temporary_and_its_text_stays_here(
-    database: SqliteDatabase, clock: ManualClock, error: Exception
+    database: Database, clock: ManualClock, error: Exception
 ) -> None:
     desk = Scripted(error, DELIVERED)
 
@@ -218,9 +215,7 @@ def test_an_error_of_a_transport_is_temporary_and_its_text_stays_here(
     run(test)
 
 
-def test_a_try_without_end_is_given_up(
-    database: SqliteDatabase, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_try_without_end_is_given_up(database: Database, clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queue_runner, "ATTEMPT_S_MAX", 0.05)
 
     async def test() -> None:
@@ -234,7 +229,7 @@ def test_a_try_without_end_is_given_up(
 
 
 def test_an_outcome_is_recorded_though_the_database_fails_for_a_while(
-    database: SqliteDatabase, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+    database: Database, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # What happened outside can't be undone: without the record the mail would go out again.
     monkeypatch.setattr(queue_runner, "RECORD_RETRY_S", 0.001)
@@ -256,9 +251,7 @@ def test_an_outcome_is_recorded_though_the_database_fails_for_a_while(
 
 
 @pytest.mark.parametrize("error", [StoreUnavailable("no disk"), RuntimeError("a mistake")])
-def test_trouble_with_the_database_ends_no_runner(
-    database: SqliteDatabase, clock: ManualClock, error: Exception
-) -> None:
+def test_trouble_with_the_database_ends_no_runner(database: Database, clock: ManualClock, error: Exception) -> None:
     troubled = TroubledDatabase(database)
 
     async def test() -> None:
@@ -275,7 +268,7 @@ def test_trouble_with_the_database_ends_no_runner(
 
 
 def test_a_transport_that_is_not_configured_keeps_its_mail(
-    database: SqliteDatabase, clock: ManualClock, caplog: pytest.LogCaptureFixture
+    database: Database, clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def test() -> None:
         message_id = await spool_mail(database)
@@ -291,7 +284,7 @@ def test_a_transport_that_is_not_configured_keeps_its_mail(
     run(test)
 
 
-def test_content_goes_with_the_last_delivery_that_needs_it(database: SqliteDatabase, clock: ManualClock) -> None:
+def test_content_goes_with_the_last_delivery_that_needs_it(database: Database, clock: ManualClock) -> None:
     async def test() -> None:
         desk, hook = Scripted(TEMPORARY, DELIVERED), Scripted(PERMANENT)
         runner = make_runner(database, clock, {"desk": desk, "hook": hook})
@@ -311,7 +304,7 @@ def test_content_goes_with_the_last_delivery_that_needs_it(database: SqliteDatab
     run(test)
 
 
-def test_a_transport_may_keep_content(database: SqliteDatabase, clock: ManualClock) -> None:
+def test_a_transport_may_keep_content(database: Database, clock: ManualClock) -> None:
     async def test() -> None:
         async with running(make_runner(database, clock, {"desk": Scripted(keep_content=True)})):
             message_id = await spool_mail(database)
@@ -321,7 +314,7 @@ def test_a_transport_may_keep_content(database: SqliteDatabase, clock: ManualClo
     run(test)
 
 
-def test_what_is_in_an_inbox_stays_there(database: SqliteDatabase, clock: ManualClock) -> None:
+def test_what_is_in_an_inbox_stays_there(database: Database, clock: ManualClock) -> None:
     database.run(publish("ann", "ann@example.com"))
 
     async def test() -> None:
@@ -333,7 +326,7 @@ def test_what_is_in_an_inbox_stays_there(database: SqliteDatabase, clock: Manual
     run(test)
 
 
-def test_a_failed_delivery_is_tried_again_when_somebody_asks(database: SqliteDatabase, clock: ManualClock) -> None:
+def test_a_failed_delivery_is_tried_again_when_somebody_asks(database: Database, clock: ManualClock) -> None:
     desk = Scripted(PERMANENT, TEMPORARY, DELIVERED)
 
     async def test() -> None:
@@ -359,7 +352,7 @@ def test_a_failed_delivery_is_tried_again_when_somebody_asks(database: SqliteDat
 
 
 def test_what_an_operator_dropped_is_not_tried_again_whatever_a_try_in_hand_says(
-    database: SqliteDatabase, clock: ManualClock
+    database: Database, clock: ManualClock
 ) -> None:
     hanging = Hanging()
 
@@ -377,9 +370,7 @@ def test_what_an_operator_dropped_is_not_tried_again_whatever_a_try_in_hand_says
     run(test)
 
 
-def test_mail_for_an_address_that_was_deleted_meanwhile_still_goes_out(
-    database: SqliteDatabase, clock: ManualClock
-) -> None:
+def test_mail_for_an_address_that_was_deleted_meanwhile_still_goes_out(database: Database, clock: ManualClock) -> None:
     # It was acknowledged while the address was there.
     desk = Scripted()
 
@@ -404,7 +395,7 @@ def test_mail_for_an_address_that_was_deleted_meanwhile_still_goes_out(
     ids=["final", "passed on", "passed on with what was asked"],
 )
 def test_who_asked_hears_whether_it_was_delivered_or_passed_on(
-    database: SqliteDatabase, clock: ManualClock, result: Result, told: list[bytes]
+    database: Database, clock: ManualClock, result: Result, told: list[bytes]
 ) -> None:
     # RFC 3461 §5.2.2: "relayed" where the next host does not take over what was asked
     database.run(publish("ann", "ann@example.com"))
@@ -421,7 +412,7 @@ def test_who_asked_hears_whether_it_was_delivered_or_passed_on(
 
 @pytest.mark.parametrize(("result", "expected"), [(DELIVERED, State.DELIVERED), (PERMANENT, State.FAILED)])
 def test_a_mistake_in_a_notice_does_not_undo_the_outcome(
-    database: SqliteDatabase,
+    database: Database,
     clock: ManualClock,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
@@ -446,7 +437,7 @@ def test_a_mistake_in_a_notice_does_not_undo_the_outcome(
 
 
 def test_every_try_is_a_line_of_the_log(
-    database: SqliteDatabase, clock: ManualClock, caplog: pytest.LogCaptureFixture
+    database: Database, clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def test() -> None:
         async with running(make_runner(database, clock, {"desk": Scripted()})):

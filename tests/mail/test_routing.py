@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from harness.engine import where
 from harness.instance import Instance, Published
 from harness.process import ServiceProcess
 from harness.smtp_client import SmtpClient, accepted_id, stuff
@@ -178,7 +179,7 @@ def test_mail_crosses_from_an_alias_to_no_other_instance(instance: Instance, smt
 
 def read_postmaster(service: ServiceProcess, *message_id: str) -> bytes:
     """What `readdress inbox postmaster` prints on the program's own data."""
-    command = [sys.executable, "-m", "readdress", "inbox", "postmaster", *message_id, "--data", str(service.data)]
+    command = [sys.executable, "-m", "readdress", "inbox", "postmaster", *message_id, *where(service.data)]
     return subprocess.run(command, capture_output=True, check=True).stdout
 
 

@@ -26,7 +26,7 @@ from readdress.mail.mx import OwnHost
 from readdress.mail.resolver import Resolver
 from readdress.mail.transports import Outcome
 from readdress.mail.transports.relay import NextDomain, Smtp
-from readdress.store.sqlite import SqliteDatabase
+from readdress.store.database import Database
 
 SIGNED = sign(mail_of("a@reject.example"), domain="reject.example")
 KEY_DOMAINS = (SEAL_DOMAIN, "reject.example", "none.example")
@@ -156,7 +156,7 @@ def test_two_relays_make_a_chain_of_two(hosts: TwoHosts, tmp_path: Path) -> None
 
 
 def test_a_seal_that_fails_keeps_no_mail_here(
-    hosts: TwoHosts, database: SqliteDatabase, caplog: pytest.LogCaptureFixture
+    hosts: TwoHosts, database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(content: bytes, verdicts: str) -> bytes:
         raise ValueError(len(content), verdicts)

@@ -11,8 +11,7 @@ from readdress.mail import socketmap
 from readdress.mail.socketmap import Answer, find_destinations, find_domain, find_mailbox
 from readdress.smtp.grammar import parse_mailbox
 from readdress.smtp.reply import RECIPIENT_OK, Reply
-from readdress.store.database import Transaction
-from readdress.store.sqlite import SqliteDatabase
+from readdress.store.database import Database, Transaction
 
 NOT_FOUND = Answer("NOTFOUND")
 # Id and address; "strange" is one that the API takes and no envelope can name.
@@ -29,7 +28,7 @@ PUBLISHED = {
 
 
 @pytest.fixture
-def directory(database: SqliteDatabase) -> SqliteDatabase:
+def directory(database: Database) -> Database:
     def publish(tx: Transaction) -> None:
         instances.create(tx, instances.Instance("i", "123456789012", None, "SAML", None, 1, 1, 0))
         for address_id, text in PUBLISHED.items():
@@ -49,7 +48,7 @@ def directory(database: SqliteDatabase) -> SqliteDatabase:
     return database
 
 
-def ask(database: SqliteDatabase, look_up: socketmap.Map, key: str) -> Answer:
+def ask(database: Database, look_up: socketmap.Map, key: str) -> Answer:
     return asyncio.run(database.read(lambda tx: look_up(tx, key)))
 
 
@@ -71,13 +70,13 @@ def ask(database: SqliteDatabase, look_up: socketmap.Map, key: str) -> Answer:
     ],
 )
 def test_an_alias_gives_itself_and_its_primary_and_any_other_address_itself(
-    directory: SqliteDatabase, key: str, data: str
+    directory: Database, key: str, data: str
 ) -> None:
     assert ask(directory, find_destinations, key) == Answer("OK", data)
 
 
 @pytest.mark.parametrize("address", PUBLISHED.values())
-def test_every_address_of_an_answer_gives_itself_when_asked_again(directory: SqliteDatabase, address: str) -> None:
+def test_every_address_of_an_answer_gives_itself_when_asked_again(directory: Database, address: str) -> None:
     """So an expansion that asks for each result again, as Postfix' does, ends; and it ends with the same list."""
     answer = ask(directory, find_destinations, address)
     if answer.status == "OK":
@@ -95,12 +94,12 @@ def test_every_address_of_an_answer_gives_itself_when_asked_again(directory: Sql
         ("postmaster@example.com", "postmaster"),
     ],
 )
-def test_a_mailbox_is_the_id_of_the_inbox(directory: SqliteDatabase, key: str, address_id: str) -> None:
+def test_a_mailbox_is_the_id_of_the_inbox(directory: Database, key: str, address_id: str) -> None:
     assert ask(directory, find_mailbox, key) == Answer("OK", address_id)
 
 
 @pytest.mark.parametrize("key", ["example.com", "EXAMPLE.com", "bücher.example", "xn--bcher-kva.example"])
-def test_a_domain_is_ours_when_it_has_an_address(directory: SqliteDatabase, key: str) -> None:
+def test_a_domain_is_ours_when_it_has_an_address(directory: Database, key: str) -> None:
     assert ask(directory, find_domain, key).status == "OK"
 
 
@@ -132,22 +131,22 @@ ODD = [
 
 
 @pytest.mark.parametrize("key", ODD)
-def test_what_is_not_known_or_only_odd_is_not_found(directory: SqliteDatabase, key: str) -> None:
+def test_what_is_not_known_or_only_odd_is_not_found(directory: Database, key: str) -> None:
     for look_up in (find_destinations, find_mailbox, find_domain):
         assert ask(directory, look_up, key) == NOT_FOUND
 
 
-def test_an_address_is_not_a_domain_nor_the_other_way_round(directory: SqliteDatabase) -> None:
+def test_an_address_is_not_a_domain_nor_the_other_way_round(directory: Database) -> None:
     assert ask(directory, find_domain, "alias@example.com") == NOT_FOUND
     assert ask(directory, find_destinations, "example.com") == NOT_FOUND
     assert ask(directory, find_mailbox, "example.com") == NOT_FOUND
 
 
-def test_a_destination_that_no_envelope_can_name_is_said_and_no_copy_is_left_out(directory: SqliteDatabase) -> None:
+def test_a_destination_that_no_envelope_can_name_is_said_and_no_copy_is_left_out(directory: Database) -> None:
     assert ask(directory, find_destinations, "to-strange@example.com") == socketmap.NO_ENVELOPE
 
 
-def test_a_change_is_in_the_next_answer(directory: SqliteDatabase) -> None:
+def test_a_change_is_in_the_next_answer(directory: Database) -> None:
     directory.run(
         lambda tx: aliases.disassociate(tx, account="123456789012", instance_id="i", primary_id="p", alias_id="a")
     )
@@ -167,7 +166,7 @@ def test_a_change_is_in_the_next_answer(directory: SqliteDatabase) -> None:
     ],
 )
 def test_a_temporary_refusal_is_never_not_found(
-    directory: SqliteDatabase, monkeypatch: pytest.MonkeyPatch, look_up: socketmap.Map, refusal: Reply, status: str
+    directory: Database, monkeypatch: pytest.MonkeyPatch, look_up: socketmap.Map, refusal: Reply, status: str
 ) -> None:
     def refuse(*_: Any) -> routing.Route:
         return routing.Route((), refusal)

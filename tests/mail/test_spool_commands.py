@@ -13,6 +13,8 @@ from harness.process import ServiceProcess, free_port
 from harness.smtp_sink import SmtpSink
 from harness.tables import check_promises
 
+pytestmark = pytest.mark.usefixtures("engine")
+
 
 class Waiting(NamedTuple):
     """A service whose next host is away; `open_sink` is its return."""
@@ -45,7 +47,7 @@ def away(folder: Path, *, retry_min_ms: int) -> Iterator[Waiting]:
     settings = QUICKLY | {"retry_min_ms": retry_min_ms}
     with House(folder / "house", transports, **settings) as house:
         yield Waiting(house, open_sink)
-        check_promises(house.data / "readdress.db")
+        check_promises(house.data)
     for sink in sinks:
         sink.stop()
 

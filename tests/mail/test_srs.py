@@ -25,27 +25,27 @@ from readdress.mail.resolver import Resolver
 from readdress.mail.transports import Job, Outcome, Result
 from readdress.mail.transports.relay import NextDomain, Smtp
 from readdress.smtp.outgoing import ClientTimeouts, Target
-from readdress.store.sqlite import SqliteDatabase
+from readdress.store.database import Database
 
 BOB = "bob@sender.example"
 OURS = "example.com"
 
 
 @pytest.fixture(autouse=True)
-def _published(database: SqliteDatabase) -> None:
+def _published(database: Database) -> None:
     database.run(publish("help", "help@example.com"))
     database.run(publish("other", "other@our-other.example"))
 
 
-def rewrite(database: SqliteDatabase, sender: str = BOB, our_domain: str = OURS) -> str:
+def rewrite(database: Database, sender: str = BOB, our_domain: str = OURS) -> str:
     return database.run(lambda tx: srs.rewrite(tx, sender, our_domain))
 
 
-def route(database: SqliteDatabase, recipient: str) -> routing.Route:
+def route(database: Database, recipient: str) -> routing.Route:
     return database.run(lambda tx: routing.route(tx, split_address(recipient)))
 
 
-def test_a_token_is_short_random_and_its_senders_own(database: SqliteDatabase) -> None:
+def test_a_token_is_short_random_and_its_senders_own(database: Database) -> None:
     # RFC 5321 §4.5.3.1.1: a local part has 64 octets, however long the sender's address is.
     tokens = [rewrite(database, f"{number}@{'long-' * 40}.example") for number in range(50)]
     for text in tokens:
@@ -54,7 +54,7 @@ def test_a_token_is_short_random_and_its_senders_own(database: SqliteDatabase) -
     assert len(set(tokens)) == 50
 
 
-def test_a_sender_keeps_its_token(database: SqliteDatabase) -> None:
+def test_a_sender_keeps_its_token(database: Database) -> None:
     # Greylisting, and replies that are matched by their envelope, need that.
     first = rewrite(database)
     assert rewrite(database) == first
@@ -64,13 +64,13 @@ def test_a_sender_keeps_its_token(database: SqliteDatabase) -> None:
 
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(flips=st.lists(st.booleans(), min_size=29, max_size=29))
-def test_a_token_is_found_in_any_letter_case(database: SqliteDatabase, flips: list[bool]) -> None:
+def test_a_token_is_found_in_any_letter_case(database: Database, flips: list[bool]) -> None:
     local_part = rewrite(database).partition("@")[0]
     text = "".join(letter.upper() if flip else letter for letter, flip in zip(local_part, flips, strict=True))
     assert route(database, f"{text}@EXAMPLE.com").destinations == (routing.return_to(BOB),)
 
 
-def test_what_comes_back_goes_to_the_sender_by_the_way_back(database: SqliteDatabase) -> None:
+def test_what_comes_back_goes_to_the_sender_by_the_way_back(database: Database) -> None:
     message_id = asyncio.run(accept(make_intake(database), rewrite(database), sender=""))
     (delivery,) = deliveries(database, message_id)
     assert (delivery.transport, delivery.next_hop, delivery.state) == ("return", BOB, State.QUEUED)
@@ -87,24 +87,24 @@ def test_what_comes_back_goes_to_the_sender_by_the_way_back(database: SqliteData
         ("srs0={token}@foreign.example", "5.7.1"),  # never an open relay
     ],
 )
-def test_what_is_no_token_of_ours_is_refused(database: SqliteDatabase, recipient: str, enhanced: str) -> None:
+def test_what_is_no_token_of_ours_is_refused(database: Database, recipient: str, enhanced: str) -> None:
     token = rewrite(database).partition("@")[0].removeprefix("srs0=")
     found = route(database, recipient.format(token=token, half=token[:12]))
     assert (found.destinations, found.reply.code, found.reply.enhanced) == ((), 550, enhanced)
 
 
-def test_an_address_that_looks_like_a_token_is_an_address(database: SqliteDatabase) -> None:
+def test_an_address_that_looks_like_a_token_is_an_address(database: Database) -> None:
     text = rewrite(database)
     database.run(publish("odd", text))
     assert [each.address_id for each in route(database, text).destinations] == ["odd"]
 
 
-def test_a_catch_all_takes_no_mail_of_a_token(database: SqliteDatabase) -> None:
+def test_a_catch_all_takes_no_mail_of_a_token(database: Database) -> None:
     database.run(tag("help", {CATCH_ALL: "true"}))
     assert route(database, rewrite(database)).destinations == (routing.return_to(BOB),)
 
 
-def test_a_token_lives_as_long_as_it_is_used_and_thirty_days(database: SqliteDatabase, clock: ManualClock) -> None:
+def test_a_token_lives_as_long_as_it_is_used_and_thirty_days(database: Database, clock: ManualClock) -> None:
     used, unused = rewrite(database), rewrite(database, "carl@sender.example")
     for _ in range(6):
         clock.advance(5 * MS_PER_DAY)
@@ -123,7 +123,7 @@ def sink(tmp_path: Path) -> Iterator[SmtpSink]:
         yield started
 
 
-def relay(database: SqliteDatabase, sink: SmtpSink, job: Job, *, recipient: str = "me@elsewhere.example") -> Result:
+def relay(database: Database, sink: SmtpSink, job: Job, *, recipient: str = "me@elsewhere.example") -> Result:
     transport = Smtp(
         Target(host="127.0.0.1", port=sink.port),
         recipient=recipient,
@@ -137,7 +137,7 @@ def relay(database: SqliteDatabase, sink: SmtpSink, job: Job, *, recipient: str 
     return asyncio.run(transport.deliver(job))
 
 
-def test_mail_that_leaves_our_domains_has_a_sender_of_ours(database: SqliteDatabase, sink: SmtpSink) -> None:
+def test_mail_that_leaves_our_domains_has_a_sender_of_ours(database: Database, sink: SmtpSink) -> None:
     job = make_job(sender=BOB)
     result = relay(database, sink, job, recipient="{local_part}.{domain}@elsewhere.example")
     assert (result.outcome, result.recipient) == (Outcome.DELIVERED, "help.example.com@elsewhere.example")
@@ -158,14 +158,14 @@ def test_mail_that_leaves_our_domains_has_a_sender_of_ours(database: SqliteDatab
     ],
     ids=["null sender", "our own sender", "our sender's domain", "our next domain", "the address itself"],
 )
-def test_only_what_needs_it_is_rewritten(database: SqliteDatabase, sink: SmtpSink, sender: str, recipient: str) -> None:
+def test_only_what_needs_it_is_rewritten(database: Database, sink: SmtpSink, sender: str, recipient: str) -> None:
     assert relay(database, sink, make_job(sender=sender), recipient=recipient).outcome is Outcome.DELIVERED
     (mail,) = sink.mails()
     assert mail.sender == sender
     assert database.run(lambda tx: tx.execute(srs.sql.delete_unused_srs, before_ms=1 << 60, limit=9)) == 0
 
 
-def test_what_goes_back_to_a_sender_is_sent_as_it_came(database: SqliteDatabase, sink: SmtpSink) -> None:
+def test_what_goes_back_to_a_sender_is_sent_as_it_came(database: Database, sink: SmtpSink) -> None:
     job = make_job(sender="postmaster@third.example")
     delivery = make_delivery(
         job.message.id, address_id=routing.RETURN, instance_id="", address=None, recipients=["srs0=x@example.com"]
@@ -177,7 +177,7 @@ def test_what_goes_back_to_a_sender_is_sent_as_it_came(database: SqliteDatabase,
     assert b"Delivered-To" not in mail.content
 
 
-def test_a_deleted_address_has_its_domain_for_the_token(database: SqliteDatabase, sink: SmtpSink) -> None:
+def test_a_deleted_address_has_its_domain_for_the_token(database: Database, sink: SmtpSink) -> None:
     database.run(delete("help"))
     job = make_job(sender=BOB)
     gone = Job(make_delivery(job.message.id, address=None), job.message, 1, job.content)

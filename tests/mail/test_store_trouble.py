@@ -16,6 +16,8 @@ from harness.http_client import HttpClient
 from harness.process import DEV_INSTANCE, ServiceProcess
 from harness.smtp_client import SmtpClient, accepted_id
 
+pytestmark = pytest.mark.sqlite_only
+
 SENDER = "customer@sender.example"
 RECIPIENT = "help@example.com"
 SHORT = b"Subject: short\r\n\r\nbody\r\n"

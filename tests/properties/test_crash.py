@@ -2,7 +2,6 @@
 
 import hashlib
 import random
-import sqlite3
 import threading
 import time
 import uuid
@@ -16,10 +15,11 @@ from typing import Any
 
 import pytest
 
+from harness.engine import Rows, open_beside
 from harness.http_client import HttpAnswer, HttpClient
 from harness.process import DEV_INSTANCE, ServiceProcess
 from harness.smtp_client import SmtpClient
-from harness.tables import broken_promises, open_beside
+from harness.tables import broken_promises
 
 API_WORKERS = 3
 SMTP_WORKERS = 3
@@ -171,14 +171,14 @@ class Load:
             for worker in self.api:
                 worker.check(http)
 
-    def _check_tokens(self, rows: sqlite3.Connection) -> None:
+    def _check_tokens(self, rows: Rows) -> None:
         kept = {token for (token,) in rows.execute("SELECT token FROM idempotency_token")}
         acknowledged = {call.body["ClientToken"] for worker in self.api for call in worker.acknowledged}
         pending = {worker.pending.body["ClientToken"] for worker in self.api if worker.pending}
         assert acknowledged <= kept
         assert kept <= acknowledged | pending
 
-    def _check_messages(self, rows: sqlite3.Connection) -> None:
+    def _check_messages(self, rows: Rows) -> None:
         subject_of = dict(rows.execute("SELECT id, subject FROM message").fetchall())
         times = Counter(subject_of.values())
         wanted = {
@@ -219,7 +219,7 @@ def publish(http: HttpClient) -> tuple[str, str]:
     return answer.json["EmailAddressId"], text
 
 
-def digest(rows: sqlite3.Connection, message_id: str) -> str:
+def digest(rows: Rows, message_id: str) -> str:
     whole = hashlib.sha256()
     for (part,) in rows.execute("SELECT bytes FROM content WHERE message_id = ? ORDER BY part", (message_id,)):
         whole.update(part)

@@ -23,7 +23,6 @@ from readdress.smtp.server import Peer
 from readdress.smtp.session import Envelope, Recipient
 from readdress.store.database import Database, Row, StoreUnavailable, Transaction, Work
 from readdress.store.queries import Query
-from readdress.store.sqlite import SqliteDatabase
 
 T = TypeVar("T")
 STATEMENTS_MAX = 200
@@ -165,7 +164,7 @@ CASES: dict[str, Callable[[Scene, ApiCaller], dict[str, Any]]] = {
 
 
 @pytest.fixture
-def api(database: SqliteDatabase, clock: ManualClock) -> Iterator[ApiCaller]:
+def api(database: Database, clock: ManualClock) -> Iterator[ApiCaller]:
     with ApiCaller(database, clock=clock, access_key_id="AKIATEST") as caller:
         yield caller
 
@@ -177,27 +176,27 @@ def test_every_operation_that_writes_is_here() -> None:
 @pytest.mark.parametrize("after", [False, True], ids=["instead of it", "after it"])
 @pytest.mark.parametrize("operation", CASES)
 def test_an_operation_that_fails_at_any_statement_leaves_nothing_and_can_be_repeated(
-    database: SqliteDatabase, api: ApiCaller, operation: str, after: bool
+    database: Database, api: ApiCaller, operation: str, after: bool
 ) -> None:
     # contract 3: the token row and the effect commit in one transaction; only successes are kept.
     for at in count(1):
         assert at < STATEMENTS_MAX
         members = CASES[operation](Scene(api, f"{at}"), api)
-        before = dump(database._path)
+        before = dump(database)
         failure = Failure(at, after=after)
         api.database = FailingDatabase(database, failure)
         if not fails(api, operation, members):
             break
-        assert dump(database._path) == before
-        check_promises(database._path)
+        assert dump(database) == before
+        check_promises(database)
         api.database = database
         answer = api(operation, **members)
-        succeeded = dump(database._path)
+        succeeded = dump(database)
         assert len(succeeded["audit"]) == len(before["audit"]) + 1
         assert len(succeeded["idempotency_token"]) == len(before["idempotency_token"]) + ("ClientToken" in members)
         if "ClientToken" in members:
             assert api(operation, **members) == answer
-            assert dump(database._path) == succeeded
+            assert dump(database) == succeeded
     assert at > 2
     assert not failure.happened
 
@@ -229,15 +228,15 @@ async def send(database: Database, pieces: list[bytes]) -> tuple[str, list[Reply
     return incoming.id, await incoming.accept()
 
 
-def sweep(database: SqliteDatabase, clock: ManualClock) -> None:
+def sweep(database: Database, clock: ManualClock) -> None:
     clock.advance(intake.STAGING_MS_MAX + 1)
     while database.run(messages.sweep_staged):
         pass
 
 
-def check_stored(database: SqliteDatabase, message_id: str, pieces: list[bytes], scene: Scene) -> None:
+def check_stored(database: Database, message_id: str, pieces: list[bytes], scene: Scene) -> None:
     assert database.run(lambda tx: messages.content_of(tx, message_id)) == b"".join(pieces)
-    inboxes = [row[0] for row in dump(database._path)["delivery"] if row[2] == message_id]
+    inboxes = [row[0] for row in dump(database)["delivery"] if row[2] == message_id]
     assert sorted(inboxes) == sorted([scene.alias, scene.primary, scene.free])
 
 
@@ -245,22 +244,22 @@ def check_stored(database: SqliteDatabase, message_id: str, pieces: list[bytes],
 @pytest.mark.parametrize("after", [False, True], ids=["instead of it", "after it"])
 @pytest.mark.parametrize("pieces", [SMALL, STAGED], ids=["small", "staged"])
 def test_mail_that_fails_at_any_statement_is_refused_for_now_and_leaves_nothing(
-    database: SqliteDatabase, clock: ManualClock, api: ApiCaller, pieces: list[bytes], after: bool, lasting: bool
+    database: Database, clock: ManualClock, api: ApiCaller, pieces: list[bytes], after: bool, lasting: bool
 ) -> None:
     # contract 6: store trouble is 451 or 421, never 5xx; nothing half-stored.
     scene = Scene(api, "mail")
     for at in count(1):
         assert at < STATEMENTS_MAX
-        before = dump(database._path)
+        before = dump(database)
         failure = Failure(at, after=after, lasting=lasting)
         _, replies = asyncio.run(send(FailingDatabase(database, failure), pieces))
         if not failure.happened:
             break
         assert {reply.code for reply in replies} == {451}
-        check_promises(database._path)
+        check_promises(database)
         if lasting:
             sweep(database, clock)  # what could not even be dropped
-        assert dump(database._path) == before
+        assert dump(database) == before
         message_id, replies = asyncio.run(send(database, pieces))
         assert [reply.code for reply in replies] == [250] * len(RECIPIENTS)
         check_stored(database, message_id, pieces, scene)
@@ -271,7 +270,7 @@ def test_mail_that_fails_at_any_statement_is_refused_for_now_and_leaves_nothing(
 @pytest.mark.parametrize("at", [1, 3], ids=["while it comes", "at its end"])
 @pytest.mark.parametrize("pieces", [SMALL, STAGED], ids=["small", "staged"])
 def test_every_recipient_has_a_reply_of_its_own(
-    database: SqliteDatabase, api: ApiCaller, pieces: list[bytes], at: int
+    database: Database, api: ApiCaller, pieces: list[bytes], at: int
 ) -> None:
     # contract 6: LMTP gives one reply per recipient.
     Scene(api, "mail")
@@ -279,9 +278,9 @@ def test_every_recipient_has_a_reply_of_its_own(
     assert [reply.code for reply in replies] == [451] * len(RECIPIENTS)
 
 
-def test_a_connection_that_breaks_leaves_nothing(database: SqliteDatabase, api: ApiCaller) -> None:
+def test_a_connection_that_breaks_leaves_nothing(database: Database, api: ApiCaller) -> None:
     Scene(api, "mail")
-    before = dump(database._path)
+    before = dump(database)
 
     async def break_off() -> None:
         incoming = Intake(database, hostname="mx.example").begin_message(
@@ -289,20 +288,20 @@ def test_a_connection_that_breaks_leaves_nothing(database: SqliteDatabase, api: 
         )
         for piece in STAGED:
             await incoming.add(piece)
-        assert dump(database._path)["staged_content"]
+        assert dump(database)["staged_content"]
         await incoming.abort()
 
     asyncio.run(break_off())
-    assert dump(database._path) == before
+    assert dump(database) == before
 
 
 @pytest.mark.parametrize("sweep_after", [3, 5, 8], ids=["one part", "two parts", "all"])
 def test_a_message_whose_beginning_was_swept_is_not_accepted_without_it(
-    database: SqliteDatabase, clock: ManualClock, api: ApiCaller, sweep_after: int
+    database: Database, clock: ManualClock, api: ApiCaller, sweep_after: int
 ) -> None:
     # contract 6: the raw bytes are kept as received; a sender may be slower than the sweep.
     scene = Scene(api, "mail")
-    before = dump(database._path)
+    before = dump(database)
 
     async def send_slowly() -> tuple[str, list[Reply]]:
         recipients = [Recipient(Path(text, split_address(text))) for text in RECIPIENTS]
@@ -312,14 +311,14 @@ def test_a_message_whose_beginning_was_swept_is_not_accepted_without_it(
         for number, piece in enumerate(STAGED, 1):
             await incoming.add(piece)
             if number == sweep_after:
-                assert dump(database._path)["staged_content"]
+                assert dump(database)["staged_content"]
                 sweep(database, clock)
         return incoming.id, await incoming.accept()
 
     message_id, replies = asyncio.run(send_slowly())
-    check_promises(database._path)
+    check_promises(database)
     if replies[0].is_positive:
         check_stored(database, message_id, STAGED, scene)
     else:
         assert {reply.code for reply in replies} == {451}
-        assert dump(database._path) == before
+        assert dump(database) == before

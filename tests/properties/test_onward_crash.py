@@ -14,12 +14,13 @@ from typing import Any
 
 import pytest
 
+from harness.engine import open_beside
 from harness.house import QUICKLY, SENDER, House
 from harness.instance import Published
 from harness.process import ServiceProcess
 from harness.smtp_client import SmtpClient, accepted_id
 from harness.smtp_sink import SmtpSink
-from harness.tables import check_promises, open_beside
+from harness.tables import check_promises
 from harness.webhook_receiver import WebhookReceiver
 
 WORKERS = 2

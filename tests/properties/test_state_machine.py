@@ -15,7 +15,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from conftest import ManualClock
 from harness.api_calls import ACCOUNT, REGION, ApiCaller, alias_members
-from harness.tables import broken_promises, open_beside
+from harness.engine import open_beside
+from harness.tables import broken_promises
 from readdress.api import idempotency
 from readdress.directory import addresses, aliases, tags
 from readdress.errors import ServiceError

@@ -21,7 +21,7 @@ from readdress.smtp.grammar import Path as SmtpPath
 from readdress.smtp.grammar import parse_mailbox
 from readdress.smtp.server import Peer
 from readdress.smtp.session import Envelope, Recipient
-from readdress.store.sqlite import SqliteDatabase
+from readdress.store.database import Database
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +146,7 @@ def test_development_mode_keeps_lmtp_on_loopback(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("is_staged", [False, True], ids=["small", "staged"])
 def test_of_recipients_that_vanish_only_those_are_refused(
-    database: SqliteDatabase, addresses_in: Callable[..., dict[str, str]], is_staged: bool
+    database: Database, addresses_in: Callable[..., dict[str, str]], is_staged: bool
 ) -> None:
     # contract 6: LMTP gives one reply per recipient
     ids = addresses_in("one", "two", "three")
@@ -183,7 +183,7 @@ def inbox(tx: Any, address_id: str) -> list[Any]:
 
 
 @pytest.fixture
-def addresses_in(database: SqliteDatabase) -> Callable[..., dict[str, str]]:
+def addresses_in(database: Database) -> Callable[..., dict[str, str]]:
     """Publish addresses of example.com in the test's own database: ids by local part."""
     from readdress.directory import addresses as directory
     from readdress.directory import instances

@@ -9,12 +9,12 @@ from harness.api_calls import ApiCaller
 from harness.tables import dump
 from readdress.api import access
 from readdress.api.policy import ALLOW_EVERYTHING
-from readdress.store.sqlite import SqliteDatabase
+from readdress.store.database import Database
 
 SECRET = "wJalrXUtnFEMI-K7MDENG-bPxRfiCYEXAMPLEKEY"
 
 
-def create_key(database: SqliteDatabase, keyring: access.Keyring, secret: str = SECRET) -> str:
+def create_key(database: Database, keyring: access.Keyring, secret: str = SECRET) -> str:
     access_key_id, _ = database.run(
         lambda tx: access.create_key(
             tx, keyring, account="123456789012", name="test", policy=ALLOW_EVERYTHING, secret=secret
@@ -23,7 +23,7 @@ def create_key(database: SqliteDatabase, keyring: access.Keyring, secret: str = 
     return access_key_id
 
 
-def get_key(database: SqliteDatabase, access_key_id: str) -> access.AccessKey:
+def get_key(database: Database, access_key_id: str) -> access.AccessKey:
     return next(key for key in database.run(access.list_keys) if key.id == access_key_id)
 
 
@@ -50,13 +50,13 @@ def test_a_key_file_that_holds_no_key_is_refused(tmp_path: Path, content: bytes)
         access.load_keyring(path)
 
 
-def test_the_key_file_opens_what_it_sealed_after_a_restart(tmp_path: Path, database: SqliteDatabase) -> None:
+def test_the_key_file_opens_what_it_sealed_after_a_restart(tmp_path: Path, database: Database) -> None:
     key_id = create_key(database, access.load_keyring(tmp_path / "secret.key"))
     found = get_key(database, key_id)
     assert access.load_keyring(tmp_path / "secret.key").open(found.id, found.sealed_secret) == SECRET
 
 
-def test_another_key_file_opens_nothing(tmp_path: Path, database: SqliteDatabase) -> None:
+def test_another_key_file_opens_nothing(tmp_path: Path, database: Database) -> None:
     key_id = create_key(database, access.load_keyring(tmp_path / "one.key"))
     found = get_key(database, key_id)
     with pytest.raises(access.KeyFileError):
@@ -74,8 +74,9 @@ def test_the_same_secret_is_sealed_differently_each_time(tmp_path: Path) -> None
     assert keyring.seal("AKIAONE", SECRET) != keyring.seal("AKIAONE", SECRET)
 
 
+@pytest.mark.sqlite_only
 @pytest.mark.parametrize("closed", [False, True], ids=["in the log", "in the file"])
-def test_no_secret_is_in_the_database_in_clear(tmp_path: Path, database: SqliteDatabase, closed: bool) -> None:
+def test_no_secret_is_in_the_database_in_clear(tmp_path: Path, database: Database, closed: bool) -> None:
     # contract 4: the database alone opens nothing.
     create_key(database, access.load_keyring(tmp_path / "secret.key"))
     if closed:
@@ -87,19 +88,20 @@ def test_no_secret_is_in_the_database_in_clear(tmp_path: Path, database: SqliteD
     assert [form for form in forms if form in stored] == []
 
 
-def test_the_key_is_not_in_the_database(tmp_path: Path, database: SqliteDatabase) -> None:
+@pytest.mark.sqlite_only
+def test_the_key_is_not_in_the_database(tmp_path: Path, database: Database) -> None:
     create_key(database, access.load_keyring(tmp_path / "secret.key"))
     stored = b"".join(file.read_bytes() for file in tmp_path.glob("readdress.db*"))
     assert (tmp_path / "secret.key").read_bytes() not in stored
 
 
-def test_audit_rows_hold_no_secret(tmp_path: Path, database: SqliteDatabase) -> None:
+def test_audit_rows_hold_no_secret(tmp_path: Path, database: Database) -> None:
     keyring = access.load_keyring(tmp_path / "secret.key")
     key_id = create_key(database, keyring)
     with ApiCaller(database, access_key_id=key_id) as api:
         api.create_address(api.create_instance(), "help@example.com")
     found = get_key(database, key_id)
-    audited = repr(dump(database._path)["audit"])
+    audited = repr(dump(database)["audit"])
     assert key_id in audited  # who it was, and nothing that proves it
     assert SECRET not in audited
     assert found.sealed_secret.hex() not in audited

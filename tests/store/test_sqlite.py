@@ -12,12 +12,15 @@ from typing import Any
 import pytest
 
 from conftest import ManualClock
-from harness.tables import dump, open_beside
+from harness.engine import open_beside
+from harness.tables import dump
 from readdress.store import sqlite as store
 from readdress.store.database import SchemaError, StoreBusy, StoreError, StoreFull, StoreUnavailable, Transaction
-from readdress.store.migrations import load_migrations
+from readdress.store.migrations import Step, load_migrations
 from readdress.store.queries import Query
 from readdress.store.sqlite import SqliteDatabase, read_once
+
+pytestmark = pytest.mark.sqlite_only
 
 INSERT = Query("INSERT INTO tag (resource_id, key, value) VALUES (:resource, :key, :value)")
 COUNT = Query("SELECT count(*) FROM tag")
@@ -398,9 +401,9 @@ def test_looking_at_no_database_says_what_to_do(tmp_path: Path, clock: ManualClo
 def test_a_newer_schema_is_refused_and_the_sentence_says_what_to_do(database: SqliteDatabase) -> None:
     database.run(put("kept"))
     database.close()
-    newest = load_migrations(clustered="")[-1][0]
+    newest = load_migrations(clustered="")[-1].version
     with closing(sqlite3.connect(database._path)) as connection, connection:
-        connection.execute("INSERT INTO schema_version VALUES (?, 0)", (newest + 1,))
+        connection.execute("INSERT INTO schema_version VALUES (?, 'after', 0)", (newest + 1,))
     before = dump(database._path)
     with pytest.raises(SchemaError, match=rf"version {newest + 1}\b.*\b{newest}\b.*(newer program|backup)"):
         SqliteDatabase(database._path, clock=ManualClock(), lock_wait_ms=100)
@@ -411,18 +414,26 @@ def test_every_step_of_the_schema_runs_once_and_in_order(tmp_path: Path, clock: 
     for _ in range(3):
         SqliteDatabase(tmp_path / "x.db", clock=clock, lock_wait_ms=1_000).close()
         clock.advance(1_000)
-    steps = [number for number, _, _ in load_migrations(clustered="")]
-    assert steps == sorted(set(steps))
-    assert dump(tmp_path / "x.db")["schema_version"] == [(number, clock.now_ms() - 3_000) for number in steps]
+    steps = load_migrations(clustered="")
+    versions = [step.version for step in steps]
+    assert versions == sorted(set(versions))
+    assert dump(tmp_path / "x.db")["schema_version"] == [
+        (step.version, step.phase, clock.now_ms() - 3_000) for step in steps
+    ]
 
 
 STEPS = [
-    (9_001, "9001_one.sql", ["CREATE TABLE later (name TEXT)", "INSERT INTO later VALUES ('one')"]),
-    (9_002, "9002_two.sql", ["ALTER TABLE later ADD COLUMN second TEXT", "INSERT INTO later VALUES ('two', '2')"]),
+    Step(9_001, "9001_one.sql", "before", ["CREATE TABLE later (name TEXT)", "INSERT INTO later VALUES ('one')"]),
+    Step(
+        9_002,
+        "9002_two.after.sql",
+        "after",
+        ["ALTER TABLE later ADD COLUMN second TEXT", "INSERT INTO later VALUES ('two', '2')"],
+    ),
 ]
 
 
-def with_steps(monkeypatch: pytest.MonkeyPatch, steps: list[tuple[int, str, list[str]]]) -> None:
+def with_steps(monkeypatch: pytest.MonkeyPatch, steps: list[Step]) -> None:
     present = load_migrations(clustered="WITHOUT ROWID")
     monkeypatch.setattr(store, "load_migrations", lambda **_: [*present, *steps])
 
@@ -446,7 +457,10 @@ def test_a_step_that_fails_leaves_the_old_database_as_it_was(
     database.run(put("kept"))
     database.close()
     before = dump(database._path)
-    with_steps(monkeypatch, [*STEPS, (9_003, "9003_bad.sql", ["CREATE TABLE more (x TEXT)", "no statement at all"])])
+    with_steps(
+        monkeypatch,
+        [*STEPS, Step(9_003, "9003_bad.sql", "before", ["CREATE TABLE more (x TEXT)", "no statement at all"])],
+    )
     with pytest.raises(SchemaError):
         SqliteDatabase(database._path, clock=ManualClock(), lock_wait_ms=1_000)
     assert dump(database._path) == before

@@ -31,7 +31,7 @@ from readdress.store.database import (
     StoreUnavailable,
     Work,
 )
-from readdress.store.migrations import load_migrations
+from readdress.store.migrations import AFTER, BEFORE, check_applied, load_migrations, missing_steps
 from readdress.store.queries import Query
 
 T = TypeVar("T")
@@ -44,6 +44,9 @@ WAL_PAGES_MAX = 16_384
 SCAN_THREADS = 2
 BUSY_POLL_S = 0.005
 
+_VERSION_TABLE = """
+CREATE TABLE IF NOT EXISTS schema_version (
+    version BIGINT PRIMARY KEY, phase TEXT NOT NULL, applied_ms BIGINT NOT NULL)"""
 _CONNECTION_PRAGMAS = (
     "PRAGMA synchronous = FULL",
     "PRAGMA foreign_keys = ON",
@@ -361,28 +364,26 @@ class SqliteDatabase:
 
 
 def _migrate(connection: sqlite3.Connection, clock: Clock) -> None:
+    """One process serves the file, so every step that is missing runs at its start."""
     connection.execute("BEGIN IMMEDIATE")
     try:
-        connection.execute(
-            "CREATE TABLE IF NOT EXISTS schema_version (version BIGINT PRIMARY KEY, applied_ms BIGINT NOT NULL)"
-        )
-        (version,) = connection.execute("SELECT coalesce(max(version), 0) FROM schema_version").fetchone()
+        connection.execute(_VERSION_TABLE)
         steps = load_migrations(clustered="WITHOUT ROWID")
-        newest = steps[-1][0]
-        if version > newest:
-            raise SchemaError(
-                f"the database has schema version {version}, and this program knows versions up to {newest}: "
-                "start the newer program that made it, or restore a backup"
+        for step in missing_steps(_applied(connection), steps, phases=(BEFORE, AFTER)):
+            for statement in step.statements:
+                connection.execute(statement)
+            connection.execute(
+                "INSERT INTO schema_version VALUES (?, ?, ?)", (step.version, step.phase, clock.now_ms())
             )
-        for number, _, statements in steps:
-            if number > version:
-                for statement in statements:
-                    connection.execute(statement)
-                connection.execute("INSERT INTO schema_version VALUES (?, ?)", (number, clock.now_ms()))
+        check_applied(_applied(connection), steps)
         connection.execute("COMMIT")
     except BaseException:
         connection.execute("ROLLBACK")
         raise
+
+
+def _applied(connection: sqlite3.Connection) -> dict[int, str]:
+    return dict(connection.execute("SELECT version, phase FROM schema_version").fetchall())
 
 
 def _tell(loop: asyncio.AbstractEventLoop, what: Callable[..., None], *arguments: object) -> bool:
