@@ -17,8 +17,6 @@ from harness.smtp_client import SmtpClient, accepted_id
 from harness.smtp_sink import SmtpSink
 from harness.stored import wait_until
 
-pytestmark = pytest.mark.usefixtures("engine")
-
 PLAIN = mail_of("a@plain.example")
 BY_REJECT = sign(PLAIN, domain="reject.example")
 

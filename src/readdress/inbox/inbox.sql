@@ -69,6 +69,10 @@ SELECT bytes FROM content WHERE message_id = :message_id ORDER BY part;
 -- find_part
 SELECT bytes FROM content WHERE message_id = :message_id AND part = :part;
 
+-- lock_message
+-- Of two last deliveries that settle at a time, the second has to see the first.
+SELECT id FROM message WHERE id = :message_id {lock};
+
 -- find_need_of_content
 -- A delivery for which the content has to stay: it is in an inbox, waits, has failed, or is kept on request.
 SELECT 1 FROM delivery WHERE message_id = :message_id

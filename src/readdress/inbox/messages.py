@@ -129,6 +129,7 @@ def insert_delivery(tx: Transaction, delivery: Delivery) -> None:
 
 def set_state(tx: Transaction, delivery: Delivery, state: State, *, keeps_content: bool = False) -> None:
     """Content that no delivery needs any more goes with the last of them."""
+    tx.lock(sql.lock_message, message_id=delivery.message_id)
     tx.send(
         sql.update_state,
         address_id=delivery.address_id,
