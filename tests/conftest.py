@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from harness.engine import ENGINES, POSTGRES, SQLITE, Engine, using
+from harness.engine import ENGINES, POSTGRES, SQLITE, Engine, engine_in_use, provide_postgres, use
 from harness.http_client import HttpClient
 from harness.instance import Instance
 from harness.postgres import PostgresServer
@@ -58,11 +58,17 @@ def postgres_server() -> Iterator[PostgresServer]:
 
 
 @pytest.fixture(scope="session")
-def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
-    """The database that is used meanwhile, also by programs that are started."""
-    server = request.getfixturevalue("postgres_server") if request.param == POSTGRES else None
-    with using(Engine(server)) as engine_:
-        yield engine_
+def engine(request: pytest.FixtureRequest) -> Engine:
+    """The database that the test uses, and every program that it starts."""
+    if request.param == POSTGRES:
+        provide_postgres(request.getfixturevalue("postgres_server"))
+    return engine_in_use()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    parameters = item.callspec.params if hasattr(item, "callspec") else {}
+    use(parameters.get("engine", SQLITE))
 
 
 @pytest.fixture

@@ -64,28 +64,27 @@ class Engine:
         self.server.drop_database(name)
 
 
-_sqlite = Engine()
-_in_use = _sqlite
+_engines = {SQLITE: Engine()}
+_in_use = SQLITE
 
 
-@contextmanager
-def using(engine: Engine) -> Iterator[Engine]:
-    """Programs that are started meanwhile have their data there."""
-    global _in_use  # noqa: PLW0603 - what a folder's database is called is known to the engine alone
-    before, _in_use = _in_use, engine
-    try:
-        yield engine
-    finally:
-        _in_use = before
+def use(name: str) -> None:
+    """Programs that are started from now on have their data there."""
+    global _in_use  # noqa: PLW0603 - what a folder's database is called is known to its engine alone
+    _in_use = name
+
+
+def provide_postgres(server: PostgresServer) -> None:
+    _engines.setdefault(POSTGRES, Engine(server))
 
 
 def engine_in_use() -> Engine:
-    return _in_use
+    return _engines[_in_use]
 
 
 def where(data: Path) -> list[str]:
     """The options by which a command finds a program's data."""
-    database = [] if _in_use is _sqlite else ["--database", _in_use.url(data)]
+    database = [] if _in_use == SQLITE else ["--database", engine_in_use().url(data)]
     return ["--data", str(data), *database]
 
 
@@ -94,8 +93,8 @@ def open_beside(what: Path | Database) -> Iterator[Rows]:
     """A reader beside whoever has the database open: of a data folder, of a SQLite file, or of an open database."""
     if isinstance(what, PostgresDatabase):
         url = what._target.conninfo
-    elif isinstance(what, Path) and what.suffix != ".db" and _in_use.server:
-        url = _in_use.url(what)
+    elif isinstance(what, Path) and what.suffix != ".db" and _in_use == POSTGRES:
+        url = engine_in_use().url(what)
     else:
         url = ""
     if url:

@@ -10,6 +10,7 @@ import pytest
 
 from conftest import ManualClock
 from harness.api_calls import ACCOUNT, REGION, ApiCaller, alias_members
+from harness.engine import POSTGRES, Engine
 from harness.tables import check_promises, dump
 from readdress.address import split_address
 from readdress.api.catalogue import OPERATIONS
@@ -244,7 +245,13 @@ def check_stored(database: Database, message_id: str, pieces: list[bytes], scene
 @pytest.mark.parametrize("after", [False, True], ids=["instead of it", "after it"])
 @pytest.mark.parametrize("pieces", [SMALL, STAGED], ids=["small", "staged"])
 def test_mail_that_fails_at_any_statement_is_refused_for_now_and_leaves_nothing(
-    database: Database, clock: ManualClock, api: ApiCaller, pieces: list[bytes], after: bool, lasting: bool
+    engine: Engine,
+    database: Database,
+    clock: ManualClock,
+    api: ApiCaller,
+    pieces: list[bytes],
+    after: bool,
+    lasting: bool,
 ) -> None:
     # contract 6: store trouble is 451 or 421, never 5xx; nothing half-stored.
     scene = Scene(api, "mail")
@@ -252,9 +259,14 @@ def test_mail_that_fails_at_any_statement_is_refused_for_now_and_leaves_nothing(
         assert at < STATEMENTS_MAX
         before = dump(database)
         failure = Failure(at, after=after, lasting=lasting)
-        _, replies = asyncio.run(send(FailingDatabase(database, failure), pieces))
+        message_id, replies = asyncio.run(send(FailingDatabase(database, failure), pieces))
         if not failure.happened:
             break
+        if engine.name == POSTGRES and not lasting and {reply.code for reply in replies} == {250}:
+            # A work that fails in a transaction with others runs again by itself, and has succeeded then.
+            check_promises(database)
+            check_stored(database, message_id, pieces, scene)
+            continue
         assert {reply.code for reply in replies} == {451}
         check_promises(database)
         if lasting:
