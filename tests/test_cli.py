@@ -88,7 +88,7 @@ def test_a_port_that_is_taken_is_named(service: ServiceProcess, tmp_path: Path) 
 def test_a_newer_schema_is_refused(start_service: Callable[..., ServiceProcess], tmp_path: Path) -> None:
     start_service().stop()
     with sqlite3.connect(tmp_path / "data" / "readdress.db") as connection:
-        connection.execute("INSERT INTO schema_version VALUES (999, 0)")
+        connection.execute("INSERT INTO schema_version VALUES (999, 'after', 0)")
     connection.close()
     done = readdress("serve", "--dev", "--data", tmp_path / "data")
     assert done.returncode == 1

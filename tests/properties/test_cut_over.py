@@ -141,10 +141,10 @@ import time
 from readdress.directory import routing
 find_route, kept = routing.route, {}
 
-def keep_route(tx, recipient):
+def keep_route(tx, recipient, **options):
     route, until = kept.get(recipient, (None, 0))
     if time.monotonic() > until:
-        route = find_route(tx, recipient)
+        route = find_route(tx, recipient, **options)
         kept[recipient] = route, time.monotonic() + 0.05
     return route
 

@@ -22,6 +22,7 @@ from readdress.smtp.grammar import parse_mailbox
 from readdress.smtp.server import Peer
 from readdress.smtp.session import Envelope, Recipient
 from readdress.store.database import Database
+from readdress.store.queries import Query
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +173,7 @@ def test_of_recipients_that_vanish_only_those_are_refused(
 def delete(tx: Any, address_id: str) -> None:
     from readdress.directory import addresses as directory
 
-    (instance_id,) = tx.one("SELECT instance_id FROM email_address WHERE id = :id", id=address_id)
+    (instance_id,) = tx.one(Query("SELECT instance_id FROM email_address WHERE id = :id"), id=address_id)
     directory.delete(tx, instance_id=instance_id, address_id=address_id)
 
 
