@@ -207,7 +207,7 @@ class Service:
             database=self.database,
             operations=OPERATIONS,
             keyring=self.keyring,
-            rates=Rates(AWS_RATE if config.aws_limits else None, self.clock),
+            rates=Rates(AWS_RATE if config.aws_limits else None),
             clock=self.clock,
             settings=Settings(
                 region=config.region,

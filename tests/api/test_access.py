@@ -160,7 +160,7 @@ def test_what_is_not_wholly_understood_is_refused_when_the_key_is_made(text: str
 
 @pytest.fixture
 def api(database: Database, clock: ManualClock) -> Iterator[ApiCaller]:
-    with ApiCaller(database, clock=clock) as caller:
+    with ApiCaller(database) as caller:
         yield caller
 
 

@@ -19,7 +19,7 @@ RETENTION_DAYS = 7
 
 @pytest.fixture
 def api(database: Database, clock: ManualClock) -> Iterator[ApiCaller]:
-    with ApiCaller(database, clock=clock) as caller:
+    with ApiCaller(database) as caller:
         yield caller
 
 
@@ -192,7 +192,7 @@ def test_a_token_belongs_to_one_operation(api: ApiCaller, instance_id: str, pair
 
 def test_a_token_belongs_to_one_account(api: ApiCaller, database: Database, clock: ManualClock) -> None:
     members = {"IdentityManagementType": "SAML", "InboundCallsEnabled": True, "OutboundCallsEnabled": True}
-    with ApiCaller(database, clock=clock, account="210987654321") as other:
+    with ApiCaller(database, account="210987654321") as other:
         one = api("CreateInstance", **members, ClientToken="shared")
         two = other("CreateInstance", **members, ClientToken="shared")
     assert one["Id"] != two["Id"]

@@ -55,7 +55,7 @@ def test_a_resource_has_fifty_tags_at_most(
 
 @pytest.mark.parametrize("deleted", ["address", "instance"])
 def test_tags_go_with_what_carried_them(database: Database, clock: ManualClock, deleted: str) -> None:
-    with ApiCaller(database, clock=clock) as api:
+    with ApiCaller(database) as api:
         kept, instance_id = api.create_instance(), api.create_instance()
         api.create_address(kept, "kept@example.com", Tags={"team": "kept"})
         address_id = api.create_address(instance_id, "help@example.com", Tags={"team": "support"})

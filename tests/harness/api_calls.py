@@ -12,7 +12,7 @@ from readdress.api.catalogue import OPERATIONS
 from readdress.api.operation import call, decode
 from readdress.api.policy import ALLOW_EVERYTHING, parse_policy
 from readdress.api.rates import Rate, Rates
-from readdress.clock import Clock, new_id
+from readdress.clock import new_id
 from readdress.store.database import Database, Transaction
 
 ACCOUNT = "123456789012"
@@ -27,7 +27,6 @@ class ApiCaller:
         self,
         database: Database,
         *,
-        clock: Clock | None = None,
         policy: str = ALLOW_EVERYTHING,
         account: str = ACCOUNT,
         rate: Rate | None = None,
@@ -37,7 +36,7 @@ class ApiCaller:
     ) -> None:
         self.database = database
         self.caller = Caller(access_key_id, Scope(account, REGION), parse_policy(policy), quotas, transports)
-        self._rates = Rates(rate, clock or Clock())
+        self._rates = Rates(rate)
         self._runner = asyncio.Runner()
         self.request_id = ""  # of the last call
 

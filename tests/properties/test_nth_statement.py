@@ -166,7 +166,7 @@ CASES: dict[str, Callable[[Scene, ApiCaller], dict[str, Any]]] = {
 
 @pytest.fixture
 def api(database: Database, clock: ManualClock) -> Iterator[ApiCaller]:
-    with ApiCaller(database, clock=clock, access_key_id="AKIATEST") as caller:
+    with ApiCaller(database, access_key_id="AKIATEST") as caller:
         yield caller
 
 

@@ -35,4 +35,17 @@ DELETE FROM idempotency_token WHERE (account, operation, token) IN (
 
 -- insert_audit
 INSERT INTO audit (request_id, at_ms, account, access_key_id, operation, detail)
-VALUES (:request_id, :at_ms, :account, :access_key_id, :operation, :detail)
+VALUES (:request_id, :at_ms, :account, :access_key_id, :operation, :detail);
+
+-- take_call
+-- Changes one row where the bucket has a call left, none where it is empty.
+INSERT INTO rate (account, operation, full_ms) VALUES (:account, :operation, :now_ms + :interval_ms)
+ON CONFLICT (account, operation) DO UPDATE
+SET full_ms = CASE WHEN rate.full_ms > :now_ms THEN rate.full_ms ELSE :now_ms END + :interval_ms
+WHERE rate.full_ms <= :latest_ms;
+
+-- find_bucket
+SELECT full_ms FROM rate WHERE account = :account AND operation = :operation;
+
+-- empty_bucket
+UPDATE rate SET full_ms = :full_ms WHERE account = :account AND operation = :operation

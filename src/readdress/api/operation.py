@@ -241,7 +241,7 @@ async def call(
         if resource != "*" and not resource.startswith("arn:"):
             resource = caller.scope.arn(resource)
         caller.check(operation.action, resource)
-    rates.take(caller.scope.account, operation.name)
+    await rates.take(database, account=caller.scope.account, operation=operation.name)
 
     def look(tx: Transaction) -> Any:
         return operation.handler(tx, caller, request)
