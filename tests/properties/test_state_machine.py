@@ -155,7 +155,7 @@ class Histories(RuleBasedStateMachine):
         self.clock = ManualClock()
         self.database = SqliteDatabase(folder / "readdress.db", clock=self.clock, lock_wait_ms=5_000)
         self.exits.callback(self.database.close)
-        self.api = self.exits.enter_context(ApiCaller(self.database, clock=self.clock))
+        self.api = self.exits.enter_context(ApiCaller(self.database))
         self.rows = self.exits.enter_context(open_beside(folder / "readdress.db"))
         self.model = Model()
         self.known: list[str] = ["00000000-0000-4000-8000-000000000000"]
