@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
@@ -34,8 +35,8 @@ COMMIT;
 """
 PAIRS = """
 INSERT INTO instance VALUES ('bench', 'bench', NULL, 'SAML', NULL, 1, 1, 0) ON CONFLICT DO NOTHING;
-INSERT INTO email_address SELECT side || n, 'bench', side || n, side || n || '@bench', 'bench', NULL, NULL, '', NULL, NULL,
-    0, 0 FROM generate_series(0, 99) AS n, unnest(ARRAY['a', 'p']) AS side ON CONFLICT DO NOTHING
+INSERT INTO email_address SELECT side || n, 'bench', side || n, side || n || '@bench', 'bench', NULL, NULL, '', NULL,
+    NULL, 0, 0 FROM generate_series(0, 99) AS n, unnest(ARRAY['a', 'p']) AS side ON CONFLICT DO NOTHING
 """
 
 
@@ -56,19 +57,25 @@ def main() -> None:
         script = Path(folder) / "alias.sql"
         script.write_text(SCRIPT)
         Path(folder).chmod(0o755)
+        pgbench = partial(run_pgbench, server, database, script, given.seconds)
         try:
             for _ in range(given.rounds):
                 for clients in CLIENTS:
-                    one_round(report, readdress, server, database, script, clients, given.seconds)
+                    one_round(report, readdress, pgbench, clients, given.seconds)
         finally:
             readdress.service.stop()
-    for clients in CLIENTS:
-        report.show(against=f"pgbench, {clients} clients") if clients == 16 else None
+    report.show(against="pgbench, 16 clients")
     print(server_line(server))
 
 
 def one_round(
-    report: Report, readdress: Readdress, server: PostgresServer, database: str, script: Path, clients: int, seconds: float
+    report: Report,
+    readdress: Readdress,
+    server: PostgresServer,
+    database: str,
+    script: Path,
+    clients: int,
+    seconds: float,
 ) -> None:
     feeds = [readdress.changes(number, int(seconds * 8_000 / clients) // 2 * 2) for number in range(clients)]
     line = f"Readdress, {clients} clients"

@@ -410,21 +410,26 @@ def update_and_forget_the_alias(tx: Any, address_id: str, **values: Any) -> None
         tx.execute(aliases.sql.delete_alias, alias_id=other_id, primary_id=address_id)
 
 
-def claim_for_ever(tx: Any, token: Any, *, fingerprint: str, retention_days: int) -> Any:
-    return claim(tx, token, fingerprint=fingerprint, retention_days=365)
+def find_for_ever(tx: Any, token: Any, *, retention_days: int) -> Any:
+    return find(tx, token, retention_days=365)
 
 
-associate, update, claim = aliases.associate, addresses.update, idempotency.claim
+def store_no_answer(tx: Any, token: Any, *, fingerprint: str, answer: bytes) -> None:
+    store(tx, token, fingerprint=fingerprint, answer=b"{}")
+
+
+associate, update, find = aliases.associate, addresses.update, idempotency.find
+store = idempotency.store
 
 MISTAKES: dict[str, tuple[Any, str, Callable[..., Any]]] = {
     "no conflict is seen": (aliases, "associate", associate_whatever_the_state),
     "alias and primary are swapped": (aliases, "associate", associate_backwards),
     "an update forgets the alias": (addresses, "update", update_and_forget_the_alias),
     "tags outlive their address": (tags, "delete_all", lambda *_: None),
-    "tokens are not kept": (idempotency, "claim", lambda *_, **__: None),
-    "tokens are kept for ever": (idempotency, "claim", claim_for_ever),
+    "tokens are not kept": (idempotency, "store", lambda *_, **__: None),
+    "tokens are kept for ever": (idempotency, "find", find_for_ever),
     "parameters are not compared": (idempotency, "fingerprint", lambda _: "same"),
-    "answers are not stored": (idempotency, "store_answer", lambda *_: None),
+    "answers are not stored": (idempotency, "store", store_no_answer),
     "the purge takes everything": (idempotency, "delete_expired", lambda tx, **_: tx.execute(
         "DELETE FROM idempotency_token")),
     "some deletes do nothing": (addresses, "delete", lambda *_, **__: None),

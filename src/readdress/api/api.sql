@@ -12,21 +12,17 @@ ON CONFLICT (id) DO NOTHING;
 -- disable_access_key
 UPDATE access_key SET disabled_ms = :disabled_ms WHERE id = :id AND disabled_ms IS NULL;
 
--- claim_token
--- Changes one row when the token is new, or so old that its answer is no longer kept; none when it is taken.
-INSERT INTO idempotency_token (account, operation, token, fingerprint, answer, created_ms)
-VALUES (:account, :operation, :token, :fingerprint, :answer, :now_ms)
-ON CONFLICT (account, operation, token) DO UPDATE
-SET fingerprint = excluded.fingerprint, answer = excluded.answer, created_ms = excluded.created_ms
-WHERE idempotency_token.created_ms <= :expired_ms;
-
 -- find_token
-SELECT fingerprint, answer FROM idempotency_token
+SELECT fingerprint, answer, created_ms FROM idempotency_token
 WHERE account = :account AND operation = :operation AND token = :token;
 
--- store_answer
-UPDATE idempotency_token SET answer = :answer
-WHERE account = :account AND operation = :operation AND token = :token;
+-- delete_token
+DELETE FROM idempotency_token WHERE account = :account AND operation = :operation AND token = :token;
+
+-- insert_token
+-- Fails where somebody else has just stored one.
+INSERT INTO idempotency_token (account, operation, token, fingerprint, answer, created_ms)
+VALUES (:account, :operation, :token, :fingerprint, :answer, :now_ms);
 
 -- delete_expired_tokens
 DELETE FROM idempotency_token WHERE (account, operation, token) IN (

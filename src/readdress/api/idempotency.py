@@ -1,7 +1,8 @@
 """Tokens that make a retry safe: one row, written in the transaction of the effect it stands for (contract 3).
 
-A failed call rolls its token back, so it may be tried again. A stored answer is given again however late, without
-running anything: an Associate that is retried after somebody disassociated must not associate again.
+A failed call leaves no token, so it may be tried again. A stored answer is given again however late, without running
+anything: an Associate that is retried after somebody disassociated must not associate again. The row is written last:
+of two calls with one token at a time, the second fails to write it, is undone with all it did, and finds the answer.
 """
 
 import hashlib
@@ -38,24 +39,21 @@ def fingerprint(request: msgspec.Struct) -> str:
     return hashlib.sha256(msgspec.json.encode(members, order="deterministic")).hexdigest()
 
 
-def claim(tx: Transaction, token: Token, *, fingerprint: str, retention_days: int) -> Stored | None:
-    """None when the token is ours now, with `{}` as its answer; else what is stored under it."""
-    claimed = tx.execute(
-        sql.claim_token,
-        **token._asdict(),
-        fingerprint=fingerprint,
-        answer="{}",
-        now_ms=tx.now_ms,
-        expired_ms=tx.now_ms - retention_days * MS_PER_DAY,
-    )
-    if claimed:
-        return None
+def find(tx: Transaction, token: Token, *, retention_days: int) -> Stored | None:
+    """What is stored under the token; None when it is new, or so old that its answer is no longer kept."""
     row = tx.one(sql.find_token, **token._asdict())
-    return Stored(*row) if row else None
+    if row is None:
+        return None
+    fingerprint, answer, created_ms = row
+    if created_ms > tx.now_ms - retention_days * MS_PER_DAY:
+        return Stored(fingerprint, answer)
+    tx.send(sql.delete_token, **token._asdict())
+    return None
 
 
-def store_answer(tx: Transaction, token: Token, answer: bytes) -> None:
-    tx.send(sql.store_answer, **token._asdict(), answer=answer.decode())
+def store(tx: Transaction, token: Token, *, fingerprint: str, answer: bytes) -> None:
+    """Keep the answer under a token of which `find` has found nothing."""
+    tx.send(sql.insert_token, **token._asdict(), fingerprint=fingerprint, answer=answer.decode(), now_ms=tx.now_ms)
 
 
 def delete_expired(tx: Transaction, *, retention_days: int, limit: int = 1_000) -> int:

@@ -17,7 +17,7 @@ from readdress.api import idempotency
 from readdress.api.access import Caller
 from readdress.api.arn import Scope, parse_arn
 from readdress.api.rates import Rates
-from readdress.api.shapes import Answer, Empty, Request
+from readdress.api.shapes import Answer, Request
 from readdress.errors import (
     AccessDeniedException,
     IdempotencyException,
@@ -267,16 +267,32 @@ def _change(
     request_id: str,
     token_retention_days: int,
 ) -> Answer:
-    client_token = getattr(request, "client_token", None)
-    token = idempotency.Token(caller.scope.account, operation.name, client_token) if client_token else None
-    if token:
-        fingerprint = idempotency.fingerprint(request)
-        stored = idempotency.claim(tx, token, fingerprint=fingerprint, retention_days=token_retention_days)
+    token = _token(operation, request, caller)
+    if token is None:
+        return _run_and_audit(tx, operation, request, caller, request_id)
+    fingerprint = idempotency.fingerprint(request)
+    stored = idempotency.find(tx, token, retention_days=token_retention_days)
+    if stored:
+        return _replay(operation, stored, fingerprint)
+    try:
+        answer = _run_and_audit(tx, operation, request, caller, request_id)
+    except ServiceError:
+        # Another call with the token may have done it, while this one waited for the same rows.
+        stored = idempotency.find(tx, token, retention_days=token_retention_days)
         if stored:
             return _replay(operation, stored, fingerprint)
+        raise
+    idempotency.store(tx, token, fingerprint=fingerprint, answer=msgspec.json.encode(answer))
+    return answer
+
+
+def _token(operation: Operation, request: Request, caller: Caller) -> idempotency.Token | None:
+    client_token = getattr(request, "client_token", None)
+    return idempotency.Token(caller.scope.account, operation.name, client_token) if client_token else None
+
+
+def _run_and_audit(tx: Transaction, operation: Operation, request: Request, caller: Caller, request_id: str) -> Answer:
     answer: Answer = operation.handler(tx, caller, request)
-    if token and not isinstance(answer, Empty):
-        idempotency.store_answer(tx, token, msgspec.json.encode(answer))
     tx.send(
         idempotency.sql.insert_audit,
         at_ms=tx.now_ms,
