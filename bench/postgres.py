@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -69,21 +70,15 @@ def main() -> None:
 
 
 def one_round(
-    report: Report,
-    readdress: Readdress,
-    server: PostgresServer,
-    database: str,
-    script: Path,
-    clients: int,
-    seconds: float,
+    report: Report, readdress: Readdress, pgbench: Callable[[int], float], clients: int, seconds: float
 ) -> None:
     feeds = [readdress.changes(number, int(seconds * 8_000 / clients) // 2 * 2) for number in range(clients)]
     line = f"Readdress, {clients} clients"
     measure(report, line, feeds, readdress.service.http_address, readdress.service.process.pid, seconds)
-    report.add(f"pgbench, {clients} clients", pgbench(server, database, script, clients, seconds))
+    report.add(f"pgbench, {clients} clients", pgbench(clients))
 
 
-def pgbench(server: PostgresServer, database: str, script: Path, clients: int, seconds: float) -> float:
+def run_pgbench(server: PostgresServer, database: str, script: Path, seconds: float, clients: int) -> float:
     done = subprocess.run(
         [str(server.binaries / "pgbench"), "-n", "-M", "prepared", "-f", str(script), "-c", str(clients), "-j", "1",
          "-T", str(max(1, round(seconds))), "-h", server.host, "-p", str(server.port), "-U", "postgres", database],

@@ -20,7 +20,7 @@ from readdress.mail.queue_runner import QueueRunner, Schedule
 from readdress.mail.transports import Job, Outcome, Result, Transport
 from readdress.smtp.session import Recipient
 from readdress.spool import queue
-from readdress.store.database import Database, Row, StoreUnavailable, Transaction, Work
+from readdress.store.database import Database, Row, StoreUnavailable, Together, Transaction, Work
 from readdress.store.queries import Query
 
 WAIT_S_MAX = 20.0
@@ -85,7 +85,7 @@ class TroubledDatabase:
     def run(self, work: Work[Any]) -> Any:
         return self._database.run(work)
 
-    async def write(self, work: Work[Any], *, together: bool = False) -> Any:
+    async def write(self, work: Work[Any], *, together: Together | None = None) -> Any:
         if self.failing_writes:
             raise self.failing_writes.pop()
         return await self._database.write(work, together=together)

@@ -22,7 +22,7 @@ from readdress.smtp.grammar import Path
 from readdress.smtp.reply import Reply
 from readdress.smtp.server import Peer
 from readdress.smtp.session import Envelope, Recipient
-from readdress.store.database import Database, Row, StoreUnavailable, Transaction, Work
+from readdress.store.database import Database, Row, StoreUnavailable, Together, Transaction, Work
 from readdress.store.queries import Query
 
 T = TypeVar("T")
@@ -94,7 +94,7 @@ class FailingDatabase:
     def run(self, work: Work[T]) -> T:
         return self._database.run(self._failing(work))
 
-    async def write(self, work: Work[T], *, together: bool = False) -> T:
+    async def write(self, work: Work[T], *, together: Together | None = None) -> T:
         return await self._database.write(self._failing(work), together=together)
 
     async def read(self, work: Work[T]) -> T:

@@ -240,6 +240,7 @@ def delete_email_address(tx: Transaction, caller: Caller, request: EmailAddressR
     IdempotencyException,
     kind=Kind.WRITE,
     resources=[_ADDRESS, _ALIAS],
+    touches=["{email_address_id}", "{alias_configuration.email_address_id}"],
 )
 def associate_email_address_alias(tx: Transaction, caller: Caller, request: AliasRequest) -> Empty:
     """Mail for the alias goes to the primary as well."""
@@ -258,6 +259,7 @@ def associate_email_address_alias(tx: Transaction, caller: Caller, request: Alia
     ResourceConflictException,
     kind=Kind.WRITE,
     resources=[_ADDRESS, _ALIAS],
+    touches=["{email_address_id}", "{alias_configuration.email_address_id}"],
 )
 def disassociate_email_address_alias(tx: Transaction, caller: Caller, request: AliasRequest) -> Empty:
     """Mail for the former alias reaches its own inbox alone; both addresses stay."""

@@ -28,7 +28,7 @@ from readdress.errors import (
     ServiceError,
     ThrottlingException,
 )
-from readdress.store.database import Database, Transaction
+from readdress.store.database import Database, Together, Transaction
 
 OWN_PREFIX = "/_readdress/"
 
@@ -85,6 +85,7 @@ class Operation:
     errors: tuple[type[ServiceError], ...]
     kind: Kind
     resources: tuple[str, ...]  # format strings over the request
+    touches: tuple[str, ...] | None  # the same
     handler: Handler
 
     @cached_property
@@ -121,12 +122,14 @@ class Operations:
         *errors: type[ServiceError],
         kind: Kind,
         resources: Sequence[str],
+        touches: Sequence[str] | None = None,
         common: tuple[type[ServiceError], ...] = COMMON_ERRORS,
     ) -> Callable[[H], H]:
         """Declare the function below as an operation.
 
         `errors` come on top of the `common` ones; `resources` are ARN templates over the request's members, relative
-        to the caller's scope, and the caller must be allowed every one of them.
+        to the caller's scope, and the caller must be allowed every one of them. `touches` are templates, too: all that
+        a change reads or writes besides what is only its own, where that can be said beforehand (`Together`).
         """
 
         def declare(handler: H) -> H:
@@ -139,12 +142,17 @@ class Operations:
                 answer=hints["return"],
                 errors=(*common, *errors),
                 kind=kind,
-                resources=tuple(resource.replace("{", "{0.") for resource in resources),
+                resources=_templates(resources),
+                touches=None if touches is None else _templates(touches),
                 handler=handler,
             )
             return handler
 
         return declare
+
+
+def _templates(texts: Sequence[str]) -> tuple[str, ...]:
+    return tuple(text.replace("{", "{0.") for text in texts)
 
 
 # Decoding: from the values that a wire read to a typed request.
@@ -254,8 +262,16 @@ async def call(
     elif operation.kind is Kind.SCAN:
         answer = await database.scan(look)
     else:
-        answer = await database.write(change)
+        answer = await database.write(change, together=_together(operation, request, caller))
     return answer  # type: ignore[no-any-return]
+
+
+def _together(operation: Operation, request: Request, caller: Caller) -> Together | None:
+    if operation.touches is None:
+        return None
+    touches = [template.format(request) for template in operation.touches]
+    token = _token(operation, request, caller)
+    return Together("api", frozenset([*touches, "\0".join(token)] if token else touches))
 
 
 def _change(

@@ -25,7 +25,7 @@ from readdress.smtp.backend import UNIX_PEER, Peer
 from readdress.smtp.envelope import Envelope
 from readdress.smtp.grammar import Path
 from readdress.smtp.reply import Reply
-from readdress.store.database import Database, StoreError, StoreFull, Transaction
+from readdress.store.database import Database, StoreError, StoreFull, Together, Transaction
 
 if TYPE_CHECKING:
     from readdress.mail.authentication.verdicts import Verdicts
@@ -36,6 +36,8 @@ T = TypeVar("T")
 
 PART_BYTES_MAX = HEADER_BYTES_MAX  # so that a first part shows the whole of a header
 STAGING_MS_MAX = 3_600_000
+# No message reads what another one writes.
+TOGETHER = Together("mail")
 
 
 class _RouteRefused(Exception):
@@ -178,7 +180,7 @@ class Incoming:
             )
 
         self._parts_staged += 1
-        self._trouble = await _or_reply(self._database.write(stage, together=True))
+        self._trouble = await _or_reply(self._database.write(stage, together=TOGETHER))
 
     async def _store(self, last_part: bytes, facts: HeaderFacts) -> list[Reply]:
         def store(tx: Transaction) -> tuple[list[Reply], bool]:
@@ -195,7 +197,7 @@ class Incoming:
             return answers, any(delivery.state is messages.State.QUEUED for delivery in deliveries)
 
         try:
-            stored = await _or_reply(self._database.write(store, together=True))
+            stored = await _or_reply(self._database.write(store, together=TOGETHER))
         except _RouteRefused as refused:
             return refused.answers
         if isinstance(stored, Reply):

@@ -5,7 +5,7 @@ When a call returns, what it wrote is durable; when it raises, nothing was writt
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from readdress.store.queries import Query
 
@@ -63,6 +63,16 @@ class Transaction(Protocol):
         """Lock rows before the next statement looks at them; nothing where one writer holds everything."""
 
 
+class Together(NamedTuple):
+    """Says that a work may take turns in one transaction with others of its kind that touch nothing it touches.
+
+    Works of one kind share nothing but what they name in `touches`: none reads there what another writes.
+    """
+
+    kind: str
+    touches: frozenset[str] = frozenset()
+
+
 Work: TypeAlias = Callable[[Transaction], T]
 
 
@@ -72,12 +82,8 @@ class Database(Protocol):
     def run(self, work: Work[T]) -> T:
         """A writing transaction, from a thread that may wait."""
 
-    async def write(self, work: Work[T], *, together: bool = False) -> T:
-        """A writing transaction; durable when it returns, and grouped with others that wait.
-
-        `together` says that the work reads nothing which others of that kind write: they may take turns in one
-        transaction.
-        """
+    async def write(self, work: Work[T], *, together: Together | None = None) -> T:
+        """A writing transaction; durable when it returns, and grouped with others that wait."""
 
     async def read(self, work: Work[T]) -> T:
         """Look up a few rows by key, at one instant, without waiting for writers."""

@@ -29,6 +29,7 @@ from readdress.store.database import (
     StoreError,
     StoreFull,
     StoreUnavailable,
+    Together,
     Work,
 )
 from readdress.store.migrations import AFTER, BEFORE, check_applied, load_migrations, missing_steps
@@ -150,7 +151,7 @@ class SqliteDatabase:
         value: T = job.value
         return value
 
-    async def write(self, work: Work[T], *, together: bool = False) -> T:  # noqa: ARG002 - all works take turns
+    async def write(self, work: Work[T], *, together: Together | None = None) -> T:  # noqa: ARG002 - all works take turns
         self._require_open()
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()

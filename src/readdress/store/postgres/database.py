@@ -17,7 +17,7 @@ from time import sleep
 from typing import Any, NamedTuple, TypeVar
 
 from readdress.clock import Clock
-from readdress.store.database import Row, StoreChanged, StoreError, StoreUnavailable, Work
+from readdress.store.database import Row, StoreChanged, StoreError, StoreUnavailable, Together, Work
 from readdress.store.postgres import session
 from readdress.store.postgres.connection import Connection, Result
 from readdress.store.postgres.dialect import Ask, ask, plain
@@ -46,7 +46,8 @@ class _Here(NamedTuple):
     """What belongs to one event loop."""
 
     pool: Pool
-    lane: Lane
+    lanes: dict[str, Lane]  # by kind
+    reads: Lane
     scans: asyncio.Semaphore
 
 
@@ -80,14 +81,19 @@ class PostgresDatabase:
                 sleep(_pause_s(attempt))
         raise AssertionError
 
-    async def write(self, work: Work[T], *, together: bool = False) -> T:
-        if together:
-            value: T = await self._in_loop().lane.join(work)
-            return value
-        return await self._write_alone(work)
+    async def write(self, work: Work[T], *, together: Together | None = None) -> T:
+        if together is None:
+            return await self._write_alone(work)
+        here = self._in_loop()
+        lane = here.lanes.get(together.kind)
+        if lane is None:
+            lane = here.lanes[together.kind] = Lane(here.pool, self._clock, self._write_alone)
+        value: T = await lane.join(work, together.touches)
+        return value
 
     async def read(self, work: Work[T]) -> T:
-        return await self._once(work, BEGIN_READING)
+        value: T = await self._in_loop().reads.join(work, frozenset())
+        return value
 
     async def find(self, query: Query, **parameters: Any) -> Row | None:
         connection = await self._in_loop().pool.share()
@@ -97,7 +103,7 @@ class PostgresDatabase:
 
     async def scan(self, work: Work[T]) -> T:
         async with self._in_loop().scans:
-            return await self._once(work, BEGIN_READING)
+            return await self._read_alone(work)
 
     def close(self) -> None:
         self._is_closed = True
@@ -124,7 +130,8 @@ class PostgresDatabase:
                 wait_s=self._lock_wait_s,
                 answer_s=self._lock_wait_s + ANSWER_S_MAX,
             )
-            here = self._here = _Here(pool, Lane(pool, self._clock, self._write_alone), asyncio.Semaphore(SCANS_MAX))
+            reads = Lane(pool, self._clock, self._read_alone, begin=(BEGIN_READING,), reads=True)
+            here = self._here = _Here(pool, {}, reads, asyncio.Semaphore(SCANS_MAX))
         return here
 
     async def _write_alone(self, work: Work[T]) -> T:
@@ -136,6 +143,9 @@ class PostgresDatabase:
                     raise
                 await asyncio.sleep(_pause_s(attempt))
         raise AssertionError
+
+    async def _read_alone(self, work: Work[T]) -> T:
+        return await self._once(work, BEGIN_READING)
 
     async def _once(self, work: Work[T], begin: Ask) -> T:
         pool = self._in_loop().pool

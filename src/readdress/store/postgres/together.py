@@ -1,14 +1,14 @@
 """Works that take turns in one transaction, question by question: what waits while one is under way is the next one's.
 
-They may do so because none reads what another writes. One that fails after it wrote something, a lock that others hold,
-or any trouble with a statement undoes the transaction, and each work runs by itself: so nobody pays for another's
-failure but with time.
+They share round trips and a commit, which is what a transaction costs. They may do so because none reads what another
+writes (`Together`). One that fails after it wrote something, a lock that others hold, or trouble with a statement
+undoes the transaction, and each work runs by itself: so nobody pays for another's failure but with time.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from readdress.clock import Clock
 from readdress.store.database import StoreError, StoreFull, Work
@@ -18,37 +18,64 @@ from readdress.store.postgres.failures import ConnectionLost
 from readdress.store.postgres.pool import Pool
 from readdress.store.postgres.work import RunningWork
 
-TRANSACTIONS_MAX = 2
+# One at a time: what waits meanwhile makes the next one worth more than a second beside it would be.
+TRANSACTIONS_MAX = 1
 WORKS_MAX = 64
 
-# Who has to wait for others' locks does so by itself, and keeps nobody else waiting.
-_BEGIN = [plain("BEGIN"), plain("SET LOCAL lock_timeout = 100")]
+# Who has to wait longer for others' locks does so by itself, and keeps nobody else waiting.
+BEGIN_TOGETHER = (plain("BEGIN"), plain("SET LOCAL lock_timeout = 20"))
 _COMMIT = plain("COMMIT")
 _ROLLBACK = plain("ROLLBACK")
-
-
-class _Job(NamedTuple):
-    work: Work[Any]
-    future: "asyncio.Future[Any]"
 
 
 class _WroteAndFailed(Exception):
     """What a work has written before it failed can't be undone alone."""
 
 
-class Lane:
-    """`alone` runs a work in a transaction of its own."""
+class _Job:
+    """A work, who waits for it, and what came of it."""
 
-    def __init__(self, pool: Pool, clock: Clock, alone: Callable[[Work[Any]], Awaitable[Any]]) -> None:
+    __slots__ = ("error", "future", "running", "touches", "work")
+
+    def __init__(self, work: Work[Any], future: "asyncio.Future[Any]", touches: frozenset[str]) -> None:
+        self.work = work
+        self.future = future
+        self.touches = touches
+        self.running: RunningWork
+        self.error: Exception | None = None
+
+    def tell(self, *, value: Any = None, error: BaseException | None = None) -> None:
+        if self.future.done():  # who asked has gone
+            return
+        if error is not None:
+            self.future.set_exception(error)
+        else:
+            self.future.set_result(value)
+
+
+class Lane:
+    """Works of one kind; `alone` runs one in a transaction of its own. A lane that `reads` answers before its end."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        clock: Clock,
+        alone: Callable[[Work[Any]], Awaitable[Any]],
+        *,
+        begin: tuple[Ask, ...] = BEGIN_TOGETHER,
+        reads: bool = False,
+    ) -> None:
         self._pool = pool
         self._clock = clock
         self._alone = alone
+        self._begin = begin
+        self._reads = reads
         self._waiting: deque[_Job] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def join(self, work: Work[Any]) -> Any:
+    async def join(self, work: Work[Any], touches: frozenset[str]) -> Any:
         """What the work gives, once it is durable."""
-        job = _Job(work, self._pool.loop.create_future())
+        job = _Job(work, self._pool.loop.create_future(), touches)
         self._waiting.append(job)
         if len(self._tasks) < TRANSACTIONS_MAX:
             task = self._pool.loop.create_task(self._run())
@@ -58,24 +85,39 @@ class Lane:
 
     async def _run(self) -> None:
         while self._waiting:
-            batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), WORKS_MAX))]
+            batch = self._take_batch()
+            if len(batch) == 1:
+                await self._run_alone(batch[0])
+                continue
             try:
                 await self._run_batch(batch)
             except (ConnectionLost, StoreFull) as error:
                 for job in batch:
-                    _tell(job, error=error)
+                    job.tell(error=error)
             except (StoreError, _WroteAndFailed):
-                await asyncio.gather(*(self._run_alone(job) for job in batch))
+                await asyncio.gather(*(self._run_alone(job) for job in batch if not job.future.done()))
             except BaseException as error:
                 for job in batch:
-                    _tell(job, error=error)
+                    job.tell(error=error)
                 raise
+
+    def _take_batch(self) -> list[_Job]:
+        """Those that wait the longest and touch nothing in common."""
+        batch: list[_Job] = []
+        left: deque[_Job] = deque()
+        touched: set[str] = set()
+        while self._waiting and len(batch) < WORKS_MAX:
+            job = self._waiting.popleft()
+            (left if job.touches & touched else batch).append(job)
+            touched |= job.touches  # what is left must not be overtaken by who touches the same
+        self._waiting.extendleft(reversed(left))
+        return batch
 
     async def _run_alone(self, job: _Job) -> None:
         try:
-            _tell(job, value=await self._alone(job.work))
+            job.tell(value=await self._alone(job.work))
         except Exception as error:  # noqa: BLE001 - handed to whoever waits for it
-            _tell(job, error=error)
+            job.tell(error=error)
 
     async def _run_batch(self, batch: list[_Job]) -> None:
         connection = await self._pool.lend()
@@ -92,39 +134,40 @@ class Lane:
 
     async def _transact(self, connection: Connection, batch: list[_Job]) -> None:
         now_ms = self._clock.now_ms()
-        ended: list[tuple[_Job, Any, Exception | None]] = []
-        changes: list[Ask] = []  # of works that have ended
+        for job in batch:
+            job.running = RunningWork(job.work, now_ms)
+        first: list[Ask] = [*self._begin]
+        under_way = self._step(batch, [None] * len(batch), first)
+        while under_way:
+            answers = await _ask_all(connection, first, [job.running for job in under_way])
+            first = []
+            under_way = self._step(under_way, answers, first)
+        if self._reads:
+            connection.post([*first, _COMMIT])
+            return
+        await connection.exchange([*first, _COMMIT])
+        for job in batch:
+            job.tell(value=job.running.value, error=job.error)
 
-        def step(job: _Job, running: RunningWork, take: Callable[[], None]) -> bool:
-            """Whether the work goes on."""
+    def _step(self, jobs: list[_Job], answers: "list[Result] | list[None]", changes: list[Ask]) -> list[_Job]:
+        """Those that go on; what has ended leaves the changes that it has still to make."""
+        under_way = []
+        for job, answer in zip(jobs, answers, strict=True):
+            running = job.running
             try:
-                take()
+                running.start() if answer is None else running.answer(answer)
             except Exception as error:
                 if running.transaction.has_written:
                     raise _WroteAndFailed from error
-                ended.append((job, None, error))
-                return False
-            if running.question is None:
-                changes.extend(running.transaction.take_waiting())
-                ended.append((job, running.value, None))
-                return False
-            return True
-
-        under_way = [(job, RunningWork(job.work, now_ms)) for job in batch]
-        under_way = [(job, running) for job, running in under_way if step(job, running, running.start)]
-        begin = _BEGIN
-        while under_way:
-            answers = await _ask_all(connection, [*begin, *changes], [running for _, running in under_way])
-            begin = []
-            changes.clear()
-            under_way = [
-                (job, running)
-                for (job, running), answer in zip(under_way, answers, strict=True)
-                if step(job, running, lambda running=running, answer=answer: running.answer(answer))  # type: ignore[misc]
-            ]
-        await connection.exchange([*begin, *changes, _COMMIT])
-        for job, value, error in ended:
-            _tell(job, value=value, error=error)
+                job.error = error
+            else:
+                if running.question is not None:
+                    under_way.append(job)
+                    continue
+                changes += running.transaction.take_waiting()
+            if self._reads:
+                job.tell(value=running.value, error=job.error)
+        return under_way
 
 
 async def _ask_all(connection: Connection, first: list[Ask], works: list[RunningWork]) -> list[Result]:
@@ -140,12 +183,3 @@ async def _ask_all(connection: Connection, first: list[Ask], works: list[Running
         asks.append(running.question)
     results = await connection.exchange(asks)
     return [results[place] for place in places]
-
-
-def _tell(job: _Job, *, value: Any = None, error: BaseException | None = None) -> None:
-    if job.future.done():  # who asked has gone
-        return
-    if error is not None:
-        job.future.set_exception(error)
-    else:
-        job.future.set_result(value)
