@@ -71,19 +71,27 @@ class Lane:
         self._begin = begin
         self._reads = reads
         self._waiting: deque[_Job] = deque()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._running = 0
+        self._tasks: set[asyncio.Task[None]] = set()  # so that they are kept
 
     async def join(self, work: Work[Any], touches: frozenset[str]) -> Any:
         """What the work gives, once it is durable."""
         job = _Job(work, self._pool.loop.create_future(), touches)
         self._waiting.append(job)
-        if len(self._tasks) < TRANSACTIONS_MAX:
+        if self._running < TRANSACTIONS_MAX:
+            self._running += 1
             task = self._pool.loop.create_task(self._run())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         return await job.future
 
     async def _run(self) -> None:
+        try:
+            await self._run_batches()
+        finally:  # at once: who joins before the task's callbacks must not count on it any more
+            self._running -= 1
+
+    async def _run_batches(self) -> None:
         while self._waiting:
             batch = self._take_batch()
             if len(batch) == 1:
