@@ -14,7 +14,9 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from harness.engine import POSTGRES, SQLITE, provide_postgres, use
 from harness.postfix import ALIAS_TO_MAILDIRS, Postfix
+from harness.postgres import PostgresServer
 from harness.process import DEV_INSTANCE, ServiceProcess, free_port
 from report import Report, cpu_seconds, peak_mib
 
@@ -56,32 +58,42 @@ def main() -> None:
     report = Report(f"Mail of {kib} KiB to an alias, {given.connections} connections", "messages/s")
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
         Path(folder).chmod(0o755)
-        service = start_readdress(Path(folder) / "data")
+        database = PostgresServer({})
+        provide_postgres(database)
+        services = {}
+        for engine in (SQLITE, POSTGRES):
+            use(engine)
+            services[engine] = start_readdress(Path(folder) / engine)
         postfix = Postfix(Path(folder) / "postfix", free_port(), ALIAS_TO_MAILDIRS)
         sink_port = free_port()
         command = ["smtp-sink", "-u", "nobody", "-c", f"127.0.0.1:{sink_port}", "1000"]
         sink = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         try:
             for _ in range(given.rounds):
-                one_round(report, service, postfix, f"127.0.0.1:{sink_port}", given)
-            memory = peak_mib(service.process.pid)
+                one_round(report, services, postfix, f"127.0.0.1:{sink_port}", given)
+            memory = {engine: f"{peak_mib(service.process.pid):.0f}" for engine, service in services.items()}
         finally:
             sink.terminate()
             sink.wait()
             postfix.stop()
-            service.stop()
+            for service in services.values():
+                service.stop()
+            database.remove()
     report.show(against="Postfix, in both Maildirs, reused")
-    print(f"Readdress' peak memory {memory:.0f} MiB")
+    print(f"Readdress' peak memory in MiB: {memory}")
 
 
-def one_round(report: Report, service: ServiceProcess, postfix: Postfix, sink: str, given: argparse.Namespace) -> None:
+def one_round(
+    report: Report, services: dict[str, ServiceProcess], postfix: Postfix, sink: str, given: argparse.Namespace
+) -> None:
     for reuse, word in ((True, "reused"), (False, "one connection each")):
         settings = {"size": given.size, "connections": given.connections, "reuse": reuse}
         count = given.messages
-        before = cpu_seconds(service.process.pid)
-        seconds = send(service.smtp, count=count, **settings)
-        cpu_us = (cpu_seconds(service.process.pid) - before) / count * 1e6
-        report.add(f"Readdress, in both inboxes, {word}", count / seconds, cpu_us=cpu_us)
+        for engine, service in services.items():
+            before = cpu_seconds(service.process.pid)
+            seconds = send(service.smtp, count=count, **settings)
+            cpu_us = (cpu_seconds(service.process.pid) - before) / count * 1e6
+            report.add(f"Readdress on {engine}, in both inboxes, {word}", count / seconds, cpu_us=cpu_us)
         count = given.messages // 5
         postfix.empty()
         before, started = postfix.cpu_seconds(), time.perf_counter()
