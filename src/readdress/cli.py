@@ -1,25 +1,20 @@
-"""The command line: `serve`, `resolve`, `inbox`, `trace`, `spool`, `key`.
+"""The command line: `serve`, `resolve`, `inbox`, `trace`, `spool`, `key`, and what `database_commands` has.
 
 Mistakes end with status 2 and a sentence that helps.
 """
 
 import logging
-import os
 import sys
 from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from readdress import __version__
-from readdress.config import Config, ConfigError, load_config
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-# Options that are settings; the others are the command's own.
-_SETTINGS = frozenset({"data", "database", "http", "smtp", "lmtp", "smtp_tls", "socketmap", "dev"})
+from readdress.config import Config
+from readdress.database_commands import DATABASE_COMMANDS
+from readdress.options import with_config
 
 
 def main() -> None:
@@ -32,23 +27,6 @@ def cli() -> None:
     """Email addresses and aliases with Amazon Connect's API, and the mail server that obeys them."""
 
 
-def _with_config(command: F) -> F:
-    """The options that say where the service's data is; `config` comes out of them."""
-
-    @click.option("--config", "file", type=click.Path(path_type=Path), help="A TOML file with settings.")
-    @click.option("--data", metavar="DIR", help="Where data is kept (default: readdress-data).")
-    @click.option("--database", metavar="URL", help="The database (default: sqlite:///DATA/readdress.db).")
-    @wraps(command)
-    def with_config(*, file: Path | None, **options: Any) -> Any:
-        settings: dict[str, Any] = {name: options.pop(name) for name in _SETTINGS & options.keys()}
-        try:
-            return command(load_config(file, os.environ, settings), **options)
-        except ConfigError as error:
-            raise click.UsageError(str(error)) from None
-
-    return with_config  # type: ignore[return-value]
-
-
 @cli.command()
 @click.option("--dev", is_flag=True, default=None, help="Loopback only, with the access key test / test.")
 @click.option("--http", metavar="HOST:PORT", help="Where the API listens (default: 127.0.0.1:4780).")
@@ -56,7 +34,7 @@ def _with_config(command: F) -> F:
 @click.option("--lmtp", metavar="HOST:PORT|unix:PATH", help="Where LMTP listens (default: nowhere).")
 @click.option("--smtp-tls", metavar="HOST:PORT", help="Where SMTP with implicit TLS listens (default: nowhere).")
 @click.option("--socketmap", metavar="HOST:PORT|unix:PATH", help="Where Postfix asks for maps (default: nowhere).")
-@_with_config
+@with_config
 def serve(config: Config) -> None:
     """Start the service; port 0 takes a free one."""
     from readdress.api.access import KeyFileError
@@ -130,7 +108,7 @@ def _greeting(config: Config, ready: Any) -> str:
 def _look(config: Config, work: Callable[[Any], Any]) -> Any:
     """Read the database beside a running service."""
     from readdress.clock import Clock
-    from readdress.service import look_once
+    from readdress.databases import look_once
     from readdress.store.database import SchemaError, StoreError
 
     try:
@@ -143,7 +121,8 @@ def _change(config: Config, work: Callable[[Any, Any], Any]) -> Any:
     """Write to the database beside a running service; `work` gets the transaction and the keyring."""
     from readdress.api.access import KeyFileError, load_keyring
     from readdress.clock import Clock
-    from readdress.service import open_database, secure_umask
+    from readdress.databases import open_database
+    from readdress.service import secure_umask
     from readdress.store.database import SchemaError, StoreError
 
     secure_umask()
@@ -162,7 +141,7 @@ def _change(config: Config, work: Callable[[Any, Any], Any]) -> Any:
 
 @cli.command()
 @click.argument("address")
-@_with_config
+@with_config
 def resolve(config: Config, address: str) -> None:
     """Say where a mail for ADDRESS would go now, and why. Status 1 when it would be refused."""
     from readdress.directory import routing
@@ -184,7 +163,7 @@ def key() -> None:
 @key.command("create")
 @click.option("--policy", type=click.Path(path_type=Path), help="An IAM-style policy in JSON (default: everything).")
 @click.option("--name", default="", help="What the key is for, as `key list` shows it.")
-@_with_config
+@with_config
 def create_key(config: Config, policy: Path | None, name: str) -> None:
     """Make an access key and print its secret once."""
     from readdress.api import access
@@ -208,7 +187,7 @@ def create_key(config: Config, policy: Path | None, name: str) -> None:
 
 
 @key.command("list")
-@_with_config
+@with_config
 def list_keys(config: Config) -> None:
     """List access keys, without their secrets."""
     from readdress.api import access
@@ -220,7 +199,7 @@ def list_keys(config: Config) -> None:
 
 @key.command("disable")
 @click.argument("access_key_id")
-@_with_config
+@with_config
 def disable_key(config: Config, access_key_id: str) -> None:
     """Refuse a key from now on."""
     from readdress.api import access
@@ -234,7 +213,7 @@ def disable_key(config: Config, access_key_id: str) -> None:
 @click.argument("address")
 @click.argument("message_id", required=False)
 @click.option("--limit", default=50, type=click.IntRange(1, 1_000), help="How many of the newest to list.")
-@_with_config
+@with_config
 def inbox(config: Config, address: str, message_id: str | None, limit: int) -> None:
     """List what is in an address's inbox and why, newest first, or print one message of it.
 
@@ -268,7 +247,7 @@ def _inbox_line(entry: Any) -> str:
 @click.argument("what", metavar="MESSAGE-ID|ADDRESS", required=False)
 @click.option("--since", metavar="TIME", help="What came since then: a date or time of ISO 8601, UTC unless it says.")
 @click.option("--limit", default=20, type=click.IntRange(1, 1_000), help="How many of the newest messages to tell of.")
-@_with_config
+@with_config
 def trace(config: Config, what: str | None, since: str | None, limit: int) -> None:
     """Tell what happened to a message, to what an address got, or to all mail since a time.
 
@@ -333,7 +312,7 @@ def spool() -> None:
 
 @spool.command("list")
 @click.option("--limit", default=100, type=click.IntRange(1, 10_000), help="How many to list.")
-@_with_config
+@with_config
 def list_spool(config: Config, limit: int) -> None:
     """List deliveries that wait or have failed, oldest first.
 
@@ -362,7 +341,7 @@ def list_spool(config: Config, limit: int) -> None:
 
 @spool.command("retry")
 @click.argument("delivery_ids", nargs=-1, required=True, metavar="DELIVERY-ID...")
-@_with_config
+@with_config
 def retry_delivery(config: Config, delivery_ids: tuple[str, ...]) -> None:
     """Try deliveries now, failed ones too, with all their time before them again."""
     from readdress.api import spooled
@@ -372,7 +351,7 @@ def retry_delivery(config: Config, delivery_ids: tuple[str, ...]) -> None:
 
 @spool.command("drop")
 @click.argument("delivery_ids", nargs=-1, required=True, metavar="DELIVERY-ID...")
-@_with_config
+@with_config
 def drop_delivery(config: Config, delivery_ids: tuple[str, ...]) -> None:
     """Give deliveries up without a notice to their senders; their content goes if nothing else needs it."""
     from readdress.api import spooled
@@ -393,3 +372,7 @@ def _change_each(config: Config, delivery_ids: tuple[str, ...], change: Callable
     _change(config, work)
     for delivery_id in delivery_ids:
         click.echo(f"{delivery_id} {said}")
+
+
+for command in DATABASE_COMMANDS:
+    cli.add_command(command)

@@ -13,10 +13,8 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from functools import partial
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import uvicorn
 
@@ -28,6 +26,7 @@ from readdress.api.policy import ALLOW_EVERYTHING
 from readdress.api.rates import Rate, Rates
 from readdress.clock import Clock
 from readdress.config import UNIX_PREFIX, Config, ConfigError, split_host_port
+from readdress.databases import open_database
 from readdress.directory import instances, settings
 from readdress.gateway.app import Gateway, Settings
 from readdress.gateway.protocol import HttpProtocol
@@ -41,11 +40,9 @@ from readdress.smtp.server import Door, SmtpServer, Timeouts
 from readdress.smtp.session import Limits
 from readdress.smtp.tarpit import Tarpit
 from readdress.smtp.tls import Certificate, CertificateError
-from readdress.store.database import Database, StoreError, Transaction, Work
+from readdress.store.database import StoreError, Transaction
 
 log = logging.getLogger("readdress")
-
-T = TypeVar("T")
 
 DEV_KEY = "test"
 DEV_INSTANCE = "12345678-1234-1234-1234-123456789012"
@@ -303,54 +300,6 @@ class _QuietServer(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
-
-
-def open_database(config: Config, clock: Clock) -> Database:
-    """Raises ConfigError for a URL that names no database we know, SchemaError for one we can't serve."""
-    if is_postgres(config):
-        database: Database = _postgres().PostgresDatabase(
-            config.database_url,
-            clock=clock,
-            lock_wait_ms=config.lock_wait_ms,
-            connections_max=config.database_connections,
-        )
-        return database
-    from readdress.store.sqlite import SqliteDatabase
-
-    return SqliteDatabase(sqlite_path(config), clock=clock, lock_wait_ms=config.lock_wait_ms)
-
-
-def look_once(config: Config, work: Work[T], clock: Clock) -> T:
-    """Read a database beside whoever serves it. Raises as `open_database`, StoreError."""
-    if is_postgres(config):
-        seen: T = _postgres().read_once(config.database_url, work, clock=clock, lock_wait_ms=config.lock_wait_ms)
-        return seen
-    from readdress.store.sqlite import read_once
-
-    return read_once(sqlite_path(config), work, clock=clock)
-
-
-def is_postgres(config: Config) -> bool:
-    return config.database_url.startswith(("postgresql://", "postgres://"))
-
-
-def sqlite_path(config: Config) -> Path:
-    url = config.database_url
-    if not url.startswith("sqlite:///"):
-        raise ConfigError(
-            f"database has to be sqlite:///PATH or postgresql://HOST/NAME, and not {config.database_shown!r}"
-        )
-    return Path(url.removeprefix("sqlite:///"))
-
-
-def _postgres() -> ModuleType:
-    """The engine's module; what it needs is an extra."""
-    try:
-        return import_module("readdress.store.postgres.database")
-    except ImportError as error:
-        raise ConfigError(
-            f"PostgreSQL wants packages that are not installed ({error.name}): pip install 'readdress[postgres]'"
-        ) from None
 
 
 def _dev_instance(account: str, now_ms: int) -> instances.Instance:

@@ -11,6 +11,7 @@ batch fails with a StoreError, and none of them is written.
 
 import asyncio
 import contextlib
+import os
 import sqlite3
 import threading
 from collections import deque
@@ -364,13 +365,14 @@ class SqliteDatabase:
         return connection
 
 
-def _migrate(connection: sqlite3.Connection, clock: Clock) -> None:
-    """One process serves the file, so every step that is missing runs at its start."""
+def _migrate(connection: sqlite3.Connection, clock: Clock) -> list[str]:
+    """One process serves the file, so every step that is missing runs at its start; their names."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         connection.execute(_VERSION_TABLE)
         steps = load_migrations(clustered="WITHOUT ROWID")
-        for step in missing_steps(_applied(connection), steps, phases=(BEFORE, AFTER)):
+        missing = missing_steps(_applied(connection), steps, phases=(BEFORE, AFTER))
+        for step in missing:
             for statement in step.statements:
                 connection.execute(statement)
             connection.execute(
@@ -381,6 +383,7 @@ def _migrate(connection: sqlite3.Connection, clock: Clock) -> None:
     except BaseException:
         connection.execute("ROLLBACK")
         raise
+    return [step.name for step in missing]
 
 
 def _applied(connection: sqlite3.Connection) -> dict[int, str]:
@@ -420,7 +423,62 @@ def _store_error(error: sqlite3.Error) -> StoreError:
 
 def read_once(path: Path, work: Work[T], *, clock: Clock) -> T:
     """Read an existing file and let go of it, for commands that only look. Raises SchemaError without a file."""
+    with contextlib.closing(_open_present(path)) as connection:
+        return _read_at_one_instant(connection, work, clock.now_ms())
+
+
+def migrate(path: Path, clock: Clock) -> list[str]:
+    """Run every step that is missing, as a start would; their names. Raises SchemaError."""
+    try:
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            return _migrate(connection, clock)
+    except sqlite3.Error as error:
+        raise SchemaError(f"cannot migrate the database {path}: {error}") from error
+
+
+def back_up(path: Path, file: Path) -> int:
+    """Copy the database, which may be in use, to a new file at one instant; its size in bytes. Raises SchemaError."""
+    with contextlib.closing(_open_present(path)) as source:
+        return _copy_whole(source, file)
+
+
+def restore_from(file: Path, path: Path) -> None:
+    """Make a database out of a sound backup, where there is none. Raises SchemaError."""
+    with contextlib.closing(_open_present(file)) as source:
+        try:
+            check_applied(_applied(source), load_migrations(clustered="WITHOUT ROWID"))
+            (verdict,) = source.execute("PRAGMA integrity_check(1)").fetchone()
+        except sqlite3.Error as error:
+            raise SchemaError(f"{file} is no backup of Readdress: {error}") from error
+        if verdict != "ok":
+            raise SchemaError(f"{file} is damaged ({verdict}): take another backup")
+        _copy_whole(source, path)
+
+
+def _copy_whole(source: sqlite3.Connection, file: Path) -> int:
+    """Under its name it is whole and on disk, or not there."""
+    if file.exists():
+        raise SchemaError(f"{file} exists: name another file, or move that one away first")
+    partial = file.with_name(f"{file.name}.partial")
+    partial.unlink(missing_ok=True)
+    try:
+        with contextlib.closing(sqlite3.connect(partial, isolation_level=None)) as target:
+            source.backup(target)
+            target.execute("PRAGMA journal_mode = DELETE")
+        with partial.open("rb") as written:
+            os.fsync(written.fileno())
+        partial.rename(file)
+        folder = os.open(file.parent, os.O_RDONLY)
+        os.fsync(folder)
+        os.close(folder)
+    except sqlite3.Error as error:
+        raise SchemaError(f"cannot write {file}: {error}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+    return file.stat().st_size
+
+
+def _open_present(path: Path) -> sqlite3.Connection:
     if not path.exists():
         raise SchemaError(f"there is no database at {path}: start `readdress serve` first, or name its --data")
-    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)) as connection:
-        return _read_at_one_instant(connection, work, clock.now_ms())
+    return sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)
