@@ -45,8 +45,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     folder = metafunc.definition.path.relative_to(TESTS).parts[0]
     is_for_both = "database" in metafunc.fixturenames or folder in ON_BOTH
-    is_for_one = metafunc.definition.get_closest_marker("sqlite_only") is not None
-    engines = ENGINES if is_for_both and not is_for_one else (SQLITE,)
+    engines: tuple[str, ...] = ENGINES if is_for_both else (SQLITE,)
+    for engine_name in ENGINES:
+        if metafunc.definition.get_closest_marker(f"{engine_name}_only"):
+            engines = (engine_name,)
     metafunc.parametrize("engine", engines, indirect=True, scope="session")
 
 

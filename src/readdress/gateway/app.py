@@ -94,7 +94,7 @@ class Gateway:
         except StoreError:
             log.exception("request %s: the store failed", request_id)
             raise ServiceUnavailableException(
-                "The service cannot store or read now; nothing was changed. Try again."
+                "The service cannot store or read now. Try again, with the same ClientToken if there was one."
             ) from None
         except asyncio.CancelledError:
             raise
