@@ -42,6 +42,7 @@ class PostgresServer:
         binaries: Path | None = None,
         folder: Path | None = None,
         host: str = "127.0.0.1",
+        listen: str = "",
         port: int = 0,
         encoding: str = "UTF8",
     ) -> None:
@@ -49,6 +50,7 @@ class PostgresServer:
         self.binaries = binaries or wheel_binaries()
         self.settings = dict(settings)
         self.host = host
+        self._listen = listen or host
         self.port = port or free_port()
         self.folder = folder or new_folder()
         if not (self.folder / "PG_VERSION").exists():
@@ -58,7 +60,7 @@ class PostgresServer:
 
     def start(self) -> None:
         settings = {
-            "listen_addresses": self.host,
+            "listen_addresses": self._listen,
             "port": str(self.port),
             "unix_socket_directories": "",
             **self.settings,

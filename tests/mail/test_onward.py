@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from harness.engine import Engine
 from harness.house import CONTENT, QUICKLY, SENDER, WAIT_S_MAX, House, tries_of
 from harness.notices import read_notice
 from harness.process import ServiceProcess
@@ -39,7 +40,7 @@ def fault_name(flag: str, command: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def neighbours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Neighbours]:
+def neighbours(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Neighbours]:
     folder = tmp_path_factory.mktemp("onward")
     with ExitStack() as stack:
         store = stack.enter_context(House(folder / "store", {}, "--lmtp", "127.0.0.1:0"))

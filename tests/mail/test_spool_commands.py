@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import pytest
 
+from harness.engine import Engine
 from harness.house import QUICKLY, SENDER, House, tries_of
 from harness.instance import UNKNOWN_ID
 from harness.process import ServiceProcess, free_port
@@ -24,7 +25,7 @@ class Waiting(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def waiting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Waiting]:
+def waiting(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Waiting]:
     yield from away(tmp_path_factory.mktemp("away"), retry_min_ms=3_600_000)
 
 
