@@ -1,5 +1,6 @@
 """The program as a person starts it: what it prints, what it refuses, how it stops."""
 
+import time
 from collections.abc import Callable
 
 from harness.http_client import HttpClient
@@ -20,4 +21,23 @@ def test_health_needs_no_signature(service: ServiceProcess) -> None:
 
 def test_sigterm_stops_cleanly(start_service: Callable[..., ServiceProcess]) -> None:
     process = start_service()
+    assert process.stop() == 0
+
+
+def test_it_is_alive_as_soon_as_it_listens_and_that_costs_no_database(service: ServiceProcess) -> None:
+    with HttpClient(service.http_address) as client:
+        answer = client.call("GET", "/_readdress/live", sign=False)
+    assert (answer.status, answer.json) == (200, {"Status": "OK"})
+
+
+def test_before_it_stops_a_load_balancer_has_time_to_see_it(start_service: Callable[..., ServiceProcess]) -> None:
+    process = start_service(environment={"READDRESS_DRAIN_NOTICE_MS": "1500"})
+    with HttpClient(process.http_address) as client:
+        process.process.terminate()
+        deadline = time.monotonic() + 10
+        while client.call("GET", "/_readdress/health", sign=False).status == 200:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert client.call("GET", "/_readdress/health", sign=False).status == 503
+        assert client.call("GET", f"/instance/{DEV_INSTANCE}").status == 200  # calls are served meanwhile
     assert process.stop() == 0

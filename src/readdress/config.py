@@ -107,6 +107,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     request_timeout_ms: Count = 60_000
     http_connections_max: Count = 1_000
     drain_ms: Count = 10_000
+    drain_notice_ms: CountOrNone = 0
 
     message_bytes_max: Annotated[int, Meta(ge=65_536)] = 40 * 1024 * 1024
     recipients_max: Annotated[int, Meta(ge=100)] = 100  # RFC 5321 §4.5.3.1.8

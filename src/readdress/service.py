@@ -172,6 +172,8 @@ class Service:
         try:
             on_ready(await self._listen())
             await stop.wait()
+            self._is_ready = False
+            await asyncio.sleep(self.config.drain_notice_ms / 1000)  # so that a load balancer sees it first
         finally:
             self._is_ready = False
             maintenance.cancel()

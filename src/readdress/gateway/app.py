@@ -31,7 +31,10 @@ from readdress.store.database import Database, StoreBusy, StoreError
 log = logging.getLogger("readdress.gateway")
 
 HEALTH_PATH = b"/_readdress/health"
+LIVE_PATH = b"/_readdress/live"
 SERVICE = "connect"
+
+_FINE = HttpResponse(200, JSON, b'{"Status":"OK"}')
 
 AsgiScope: TypeAlias = dict[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[dict[str, Any]]]
@@ -108,6 +111,8 @@ class Gateway:
         """A call, from its bytes to its answer."""
         body = await _read_body(scope, receive, self._settings.request_bytes_max)
         request = HttpRequest(scope["method"], scope["raw_path"], scope["query_string"], scope["headers"], body)
+        if request.path == LIVE_PATH:
+            return _FINE
         if request.path == HEALTH_PATH:
             return await self._health()
         caller = await self._authenticate(request)
@@ -150,7 +155,7 @@ class Gateway:
         if not self._is_ready():
             raise ServiceUnavailableException("The service is starting or stopping.")
         await access.find_key(self._database, "")
-        return HttpResponse(200, JSON, b'{"Status":"OK"}')
+        return _FINE
 
 
 async def _read_body(scope: AsgiScope, receive: Receive, bytes_max: int) -> bytes:
