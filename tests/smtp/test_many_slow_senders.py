@@ -51,7 +51,7 @@ def test_memory_stays_flat_however_long_their_messages_become(
     clients: tuple[ServiceProcess, str, list[SmtpClient]], pieces: int
 ) -> None:
     process, address_id, senders = clients
-    send_to_all(senders, 8)
+    send_to_all(senders, 20)
     wait_until(lambda: count_rows(process.data)["staged_content"] == CONNECTIONS)
     before = resident(process)
     send_to_all(senders, pieces)

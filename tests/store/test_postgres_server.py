@@ -15,6 +15,7 @@ from harness.postgres import PostgresServer, children_of, system_binaries
 from harness.programs import require
 from readdress.store.database import SchemaError, StoreUnavailable, Together, Transaction
 from readdress.store.migrations import load_migrations
+from readdress.store.postgres import session
 from readdress.store.postgres.database import ANSWER_S_MAX, PostgresDatabase
 from readdress.store.queries import Query
 
@@ -109,6 +110,12 @@ def test_another_encoding_is_refused(postgres_server: PostgresServer, encoding: 
     with pytest.raises(SchemaError, match=rf"{encoding}.*UTF8.*createdb"):
         open_store(postgres_server, name)
     postgres_server.drop_database(name)
+
+
+def test_a_server_that_is_too_old_is_refused(postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "SERVER_VERSION_MIN", 990_000)
+    with pytest.raises(SchemaError, match=r"PostgreSQL 18.*needs 99 or newer"):
+        open_store(postgres_server, "postgres")
 
 
 @pytest.mark.parametrize(
