@@ -62,6 +62,7 @@ def _apply(session: "psycopg.Connection[Any]", clock: Clock, *, phases: tuple[st
     """One program at a time; the second finds that nothing is missing."""
     with session.transaction():
         session.execute("SET LOCAL statement_timeout = 0")
+        session.execute("SET LOCAL lock_timeout = '60s'")  # another program may be at it
         try:
             with session.transaction():
                 session.execute(_VERSION_TABLE)
