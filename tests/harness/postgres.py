@@ -47,7 +47,7 @@ class PostgresServer:
         encoding: str = "UTF8",
     ) -> None:
         """In a folder that is there already it goes on with the data in it."""
-        self.binaries = binaries or wheel_binaries()
+        self.binaries = binaries or chosen_binaries()
         self.settings = dict(settings)
         self.host = host
         self._listen = listen or host
@@ -171,6 +171,12 @@ def as_servant() -> dict[str, Any]:
         return {}
     group = pwd.getpwnam(SERVANT).pw_gid
     return {"user": SERVANT, "group": group, "extra_groups": [], "cwd": "/"}
+
+
+def chosen_binaries() -> Path:
+    """Of the test wheel, or of another server that TEST_POSTGRES_BIN names, to try all on that."""
+    other = os.environ.get("TEST_POSTGRES_BIN")
+    return Path(other) if other else wheel_binaries()
 
 
 @functools.cache
