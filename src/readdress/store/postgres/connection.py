@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import psycopg
 from psycopg import pq
 
-from readdress.store.database import Row, StoreError
+from readdress.store.database import Row, StoreError, StoreUnavailable
 from readdress.store.postgres.dialect import DECODERS, Ask
 from readdress.store.postgres.failures import ConnectionLost, store_error
 
@@ -47,6 +47,16 @@ class Result(NamedTuple):
             )
             for row in range(raw.ntuples)
         ]
+
+
+def check_committed(results: list[Result]) -> None:
+    """The last of them is a COMMIT's. Raises StoreUnavailable when it has undone what it should have kept.
+
+    That is what the server makes of it after a statement that failed, if the work went on all the same.
+    """
+    status = results[-1].raw.command_status
+    if status != b"COMMIT":
+        raise StoreUnavailable("the transaction was undone, for one of its statements had failed")
 
 
 class _Exchange:
@@ -85,7 +95,7 @@ class Connection:
         """From here on the loop reads; `on_lost` hears when the connection breaks, in the middle or at rest."""
         self._loop = loop
         self._on_lost = on_lost
-        loop.add_reader(self._socket, self._receive)
+        loop.add_reader(self._socket, self.look)
 
     @property
     def waiting_since(self) -> float | None:
@@ -115,11 +125,16 @@ class Connection:
                 break
             poll.register(self._socket, select.POLLIN | (select.POLLOUT if self._is_writing else 0))
             if poll.poll(1_000):
-                self._flush()
-                self._receive()
+                self._flush_more()
+                self.look()
         if exchange.failure:
             raise exchange.failure
         return exchange.results
+
+    def look(self) -> None:
+        """Take in what the server has said, be it goodbye."""
+        if not self.is_lost:
+            self._receive()
 
     def abort(self, why: str) -> None:
         """Give the connection up with all that is under way on it."""
@@ -201,7 +216,10 @@ class Connection:
                     self._take(self._partial)
                     self._partial = None
                 elif result.status == pq.ExecStatus.PIPELINE_SYNC:
+                    failure = self._exchanges[0].failure
                     self._end()
+                    if isinstance(failure, ConnectionLost):  # a server that takes no writes any more
+                        self.abort(str(failure))
                 else:
                     self._partial = result
         except psycopg.Error as error:
@@ -211,7 +229,7 @@ class Connection:
         if not self._exchanges:  # the server says goodbye
             return
         exchange = self._exchanges[0]
-        name = exchange.expected.popleft()
+        name = exchange.expected.popleft() if exchange.expected else None  # goodbye comes between, too
         if result.status in _FINE:
             if name is None:
                 exchange.results.append(Result(result))

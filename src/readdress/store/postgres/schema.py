@@ -5,6 +5,8 @@ older program alone; what the older one can't live with waits for the end (`migr
 can't serve says so and does not start.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
@@ -44,11 +46,17 @@ def migrate(target: Target, clock: Clock, *, after: bool) -> list[str]:
         return _apply(session, clock, phases=(BEFORE, AFTER) if after else (BEFORE,))
 
 
-def _open(target: Target) -> "psycopg.Connection[Any]":
+@contextmanager
+def _open(target: Target) -> "Iterator[psycopg.Connection[Any]]":
     try:
-        return connect_now(target)
+        session = connect_now(target)
     except StoreError as error:
         raise SchemaError(f"cannot reach the database {target.shown}: {error}") from None
+    with session:
+        try:
+            yield session
+        except psycopg.Error as error:
+            raise SchemaError(f"the database {target.shown} does not let us look after its schema: {error}") from error
 
 
 def _applied(session: "psycopg.Connection[Any]") -> dict[int, str] | None:
