@@ -47,7 +47,7 @@ def migrate(target: Target, clock: Clock, *, after: bool) -> list[str]:
 
 
 @contextmanager
-def _open(target: Target) -> "Iterator[psycopg.Connection[Any]]":
+def _open(target: Target) -> Iterator["psycopg.Connection[Any]"]:
     try:
         session = connect_now(target)
     except StoreError as error:
