@@ -95,7 +95,7 @@ class Connection:
         """From here on the loop reads; `on_lost` hears when the connection breaks, in the middle or at rest."""
         self._loop = loop
         self._on_lost = on_lost
-        loop.add_reader(self._socket, self.look)
+        loop.add_reader(self._socket, self._receive)
 
     @property
     def waiting_since(self) -> float | None:
@@ -126,15 +126,16 @@ class Connection:
             poll.register(self._socket, select.POLLIN | (select.POLLOUT if self._is_writing else 0))
             if poll.poll(1_000):
                 self._flush_more()
-                self.look()
+                self._receive()
         if exchange.failure:
             raise exchange.failure
         return exchange.results
 
-    def look(self) -> None:
-        """Take in what the server has said, be it goodbye."""
-        if not self.is_lost:
-            self._receive()
+    def is_at_rest(self) -> bool:
+        """Whether the server has said nothing since the last answer; what it says of itself is goodbye."""
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        return not poll.poll(0)
 
     def abort(self, why: str) -> None:
         """Give the connection up with all that is under way on it."""
@@ -206,6 +207,8 @@ class Connection:
 
     def _receive(self) -> None:
         pgconn = self._pgconn
+        if self.is_lost:
+            return
         try:
             pgconn.consume_input()
             while not self.is_lost and not pgconn.is_busy():

@@ -201,9 +201,9 @@ class PostgresDatabase:
                 raise StoreUnavailable("the database is closed")
             while self._spare:
                 connection = self._spare.pop()
-                connection.look()  # nobody has listened meanwhile
-                if not connection.is_lost:
+                if connection.is_at_rest():  # nobody has listened meanwhile
                     return connection
+                connection.abort("the server said goodbye")
         return Connection(session.connect_now(self._target))
 
 

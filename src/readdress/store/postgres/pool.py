@@ -18,7 +18,7 @@ WATCH_INTERVAL_S = 1.0
 
 
 class Pool:
-    """At most `size` connections, the shared one among them."""
+    """At most `size` connections: one is shared, and the others are lent."""
 
     def __init__(
         self, connect: Callable[[], Awaitable[Connection]], *, size: int, wait_s: float, answer_s: float
@@ -46,7 +46,8 @@ class Pool:
                 raise ConnectionLost("the database is closed")
             if self._free:
                 return self._free.pop()
-            if len(self._open) + self._opening < self.size:
+            is_shared_open = self._shared is not None and not self._shared.is_lost
+            if len(self._open) - is_shared_open + self._opening < max(1, self.size - 1):
                 return await self._open_one()
             connection = await self._wait_for_one(deadline)
             if connection is not None:
