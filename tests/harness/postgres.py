@@ -42,13 +42,14 @@ class PostgresServer:
         binaries: Path | None = None,
         folder: Path | None = None,
         host: str = "127.0.0.1",
+        port: int | None = None,
         encoding: str = "UTF8",
     ) -> None:
         """In a folder that is there already it goes on with the data in it."""
         self.binaries = binaries or wheel_binaries()
         self.settings = dict(settings)
         self.host = host
-        self.port = free_port()
+        self.port = port or free_port()
         self.folder = folder or new_folder()
         if not (self.folder / "PG_VERSION").exists():
             self.run("initdb", "-D", str(self.folder), "-U", "postgres", "-A", "trust", "-E", encoding, "--no-locale",
