@@ -10,10 +10,11 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 from harness.engine import Rows
 from harness.http_client import HttpAnswer, HttpClient
@@ -30,7 +31,14 @@ TIMEOUT_S = 60
 TEMPORARY = re.compile(r"(421|451) 4\.\d\.\d ")
 
 Address = tuple[str, int]
-Enter = Callable[[], object]
+
+
+class Reach(NamedTuple):
+    """Where a node listens, and what a thread has to do first that wants to get there."""
+
+    http: Address
+    smtp: Address
+    enter: Callable[[], None] = lambda: None
 
 
 @dataclass
@@ -135,21 +143,22 @@ class MailClient(Client):
 class Load:
     """One client of each kind on every node; mail from all goes to the same two inboxes."""
 
-    def __init__(self, nodes: list[tuple[Address, Address, Enter]]) -> None:
-        """Each node's HTTP and SMTP address, and what a thread has to do first that wants to reach them."""
+    def __init__(self, nodes: list[Reach]) -> None:
         inboxes: list[tuple[str, str]] = []
         self.api: list[ApiClient] = []
         self.mail: list[MailClient] = []
-        self._enter: list[Enter] = []
-        for number, (http_address, smtp_address, enter) in enumerate(nodes):
-            with HttpClient(http_address) as http:
-                inboxes = inboxes or [_publish(http) for _ in range(2)]
-                pair = [_publish(http)[0] for _ in range(2)]
-            self.api.append(ApiClient(http_address, primary_id=pair[0], alias_id=pair[1]))
+        self._nodes = nodes
+        for number, node in enumerate(nodes):
+            pair, two_more = _publish(node, 2), _publish(node, 2)
+            inboxes = inboxes or two_more
+            self.api.append(ApiClient(node.http, primary_id=pair[0][0], alias_id=pair[1][0]))
             recipients = tuple(text for _, text in inboxes)
-            self.mail.append(MailClient(smtp_address, name=f"sender-{number}", recipients=recipients))
-            self._enter.append(enter)
+            self.mail.append(MailClient(node.smtp, name=f"sender-{number}", recipients=recipients))
         self._inbox_ids = sorted(address_id for address_id, _ in inboxes)
+
+    def clients_of(self, number: int) -> list[Client]:
+        """Those of one node."""
+        return [self.api[number], self.mail[number]]
 
     @property
     def clients(self) -> list[Client]:
@@ -161,17 +170,17 @@ class Load:
         stop = threading.Event()
         failures: list[BaseException] = []
 
-        def work(client: ApiClient | MailClient, enter: Enter) -> None:
+        def work(client: ApiClient | MailClient, node: Reach) -> None:
             try:
-                enter()
+                node.enter()
                 client.run(stop)
             except BaseException as error:  # noqa: BLE001 - raised again below
                 failures.append(error)
 
         threads = [
-            threading.Thread(target=work, args=(client, enter), daemon=True)
+            threading.Thread(target=work, args=(client, node), daemon=True)
             for clients in (self.api, self.mail)
-            for client, enter in zip(clients, self._enter, strict=True)
+            for client, node in zip(clients, self._nodes, strict=True)
         ]
         for thread in threads:
             thread.start()
@@ -193,6 +202,14 @@ class Load:
             assert time.monotonic() < deadline, f"some never came back: {self.told()}"
             time.sleep(0.01)
         return max(client.first_success_after(after) for client in waiting)
+
+    def wait_for_refusals(self, clients: list[Client], *, within_s: float) -> None:
+        """Until each client has been refused once more."""
+        before = [client.refusals.total() for client in clients]
+        deadline = time.monotonic() + within_s
+        while any(client.refusals.total() == count for client, count in zip(clients, before, strict=True)):
+            assert time.monotonic() < deadline, f"some were not told: {self.told()}"
+            time.sleep(0.01)
 
     def told(self) -> str:
         return "; ".join(
@@ -232,8 +249,15 @@ class Load:
         assert set(subject_of.values()) <= tried
 
 
-def _publish(http: HttpClient) -> tuple[str, str]:
-    text = f"{uuid.uuid4().hex}@example.com"
-    answer = http.call("PUT", ADDRESSES, {"EmailAddress": text})
-    assert answer.status == 200, answer
-    return answer.json["EmailAddressId"], text
+def _publish(node: Reach, count: int) -> list[tuple[str, str]]:
+    """Fresh addresses: their ids and their texts."""
+
+    def publish() -> list[tuple[str, str]]:
+        texts = [f"{uuid.uuid4().hex}@example.com" for _ in range(count)]
+        with HttpClient(node.http) as http:
+            answers = [http.call("PUT", ADDRESSES, {"EmailAddress": text}) for text in texts]
+        assert all(answer.status == 200 for answer in answers), answers
+        return [(answer.json["EmailAddressId"], text) for answer, text in zip(answers, texts, strict=True)]
+
+    with ThreadPoolExecutor(1, initializer=node.enter) as thread:
+        return thread.submit(publish).result()

@@ -8,7 +8,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from harness.patient_load import Load
+from harness.patient_load import Load, Reach
 from harness.process import ServiceProcess
 from harness.replicated_postgres import ReplicatedPostgres
 
@@ -60,7 +60,7 @@ def test_what_was_acknowledged_outlives_the_primary(
     start_service: Callable[..., ServiceProcess], replicated: ReplicatedPostgres, tmp_path: Path, failovers: int
 ) -> None:
     nodes = start_nodes(start_service, replicated, tmp_path)
-    load = Load([(node.http_address, node.smtp_address, lambda: None) for node in nodes])
+    load = Load([Reach(node.http_address, node.smtp_address) for node in nodes])
     gaps = []
     with load.running():
         time.sleep(1)
@@ -82,7 +82,7 @@ def test_a_standby_that_was_behind_is_found_out(
 ) -> None:
     """What is lost without synchronous replication, and that the check above would see it."""
     nodes = start_nodes(start_service, replicated, tmp_path)
-    load = Load([(node.http_address, node.smtp_address, lambda: None) for node in nodes])
+    load = Load([Reach(node.http_address, node.smtp_address) for node in nodes])
     replicated.let_standby_fall_behind()
     with load.running():
         load.wait_for_successes(time.monotonic(), within_s=GAP_S_MAX)
