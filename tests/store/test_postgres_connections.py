@@ -195,7 +195,7 @@ def test_a_caller_that_has_gone_leaves_no_transaction_open_and_no_connection_tak
             asyncio.gather(*(store.write(put(f"k{number}")) for number in range(8))), 2 * QUICKLY_S
         )
         assert outcomes == [1] * 8
-        check_nothing_is_left_open(store)
+        await asyncio.to_thread(check_nothing_is_left_open, store)
         assert len(backends(store)) <= 4 + 1  # the thread's
 
     asyncio.run(leave())

@@ -73,7 +73,7 @@ class Lane:
         self._reads = reads
         self._waiting: deque[_Job] = deque()
         self._running = 0
-        self._patient = asyncio.Semaphore(max(1, pool.size // 4))  # so that they leave connections to the others
+        self._patient = asyncio.Semaphore(max(1, pool.size // 3))  # so that they leave connections to the others
         self._tasks: set[asyncio.Task[None]] = set()  # so that they are kept
 
     async def join(self, work: Work[Any], touches: frozenset[str]) -> Any:
@@ -119,7 +119,8 @@ class Lane:
             job.tell(error=StoreBusy("too many waited for the locks of others"))
             return
         try:
-            job.tell(value=await self._alone(job.work))
+            if not job.future.done():
+                job.tell(value=await self._alone(job.work))
         except Exception as error:  # noqa: BLE001 - handed to whoever waits for it
             job.tell(error=error)
         finally:
