@@ -5,6 +5,7 @@ but the test's threads.
 """
 
 import random
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -34,7 +35,9 @@ class Archipelago:
         self._home = _namespace(stack)
         islands = [_namespace(stack) for _ in range(NODES)]
         self.links = [Link(self._home, island, subnet=number) for number, island in enumerate(islands)]
-        self._server = self._home.run(self._start_server)
+        access = new_folder()
+        stack.callback(shutil.rmtree, access)
+        self._server = self._home.run(lambda: self._start_server(access / "access.conf"))
         stack.callback(self._server.remove)
         self._name = self._home.run(self._server.create_database)
         reached = []
@@ -45,9 +48,8 @@ class Archipelago:
             reached.append(Reach(node.http_address, node.smtp_address, island.enter))
         self.load = Load(reached)
 
-    def _start_server(self) -> PostgresServer:
+    def _start_server(self, access: Path) -> PostgresServer:
         addresses = [link.one.address for link in self.links]
-        access = new_folder() / "access.conf"
         access.write_text("".join(f"host all all {address}/30 trust\n" for address in addresses))
         settings = DURABLE | {"listen_addresses": ",".join(addresses), "hba_file": str(access)}
         return PostgresServer(settings, host=addresses[0])
