@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import psycopg
 from psycopg import pq
 
-from readdress.store.database import Row, StoreError
+from readdress.store.database import Row, StoreError, StoreUnavailable
 from readdress.store.postgres.dialect import DECODERS, Ask
 from readdress.store.postgres.failures import ConnectionLost, store_error
 
@@ -47,6 +47,16 @@ class Result(NamedTuple):
             )
             for row in range(raw.ntuples)
         ]
+
+
+def check_committed(results: list[Result]) -> None:
+    """The last of them is a COMMIT's. Raises StoreUnavailable when it has undone what it should have kept.
+
+    That is what the server makes of it after a statement that failed, if the work went on all the same.
+    """
+    status = results[-1].raw.command_status
+    if status != b"COMMIT":
+        raise StoreUnavailable("the transaction was undone, for one of its statements had failed")
 
 
 class _Exchange:
@@ -115,11 +125,17 @@ class Connection:
                 break
             poll.register(self._socket, select.POLLIN | (select.POLLOUT if self._is_writing else 0))
             if poll.poll(1_000):
-                self._flush()
+                self._flush_more()
                 self._receive()
         if exchange.failure:
             raise exchange.failure
         return exchange.results
+
+    def is_at_rest(self) -> bool:
+        """Whether the server has said nothing since the last answer; what it says of itself is goodbye."""
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        return not poll.poll(0)
 
     def abort(self, why: str) -> None:
         """Give the connection up with all that is under way on it."""
@@ -191,6 +207,8 @@ class Connection:
 
     def _receive(self) -> None:
         pgconn = self._pgconn
+        if self.is_lost:
+            return
         try:
             pgconn.consume_input()
             while not self.is_lost and not pgconn.is_busy():
@@ -201,7 +219,10 @@ class Connection:
                     self._take(self._partial)
                     self._partial = None
                 elif result.status == pq.ExecStatus.PIPELINE_SYNC:
+                    failure = self._exchanges[0].failure
                     self._end()
+                    if isinstance(failure, ConnectionLost):  # a server that takes no writes any more
+                        self.abort(str(failure))
                 else:
                     self._partial = result
         except psycopg.Error as error:
@@ -211,7 +232,7 @@ class Connection:
         if not self._exchanges:  # the server says goodbye
             return
         exchange = self._exchanges[0]
-        name = exchange.expected.popleft()
+        name = exchange.expected.popleft() if exchange.expected else None  # goodbye comes between, too
         if result.status in _FINE:
             if name is None:
                 exchange.results.append(Result(result))

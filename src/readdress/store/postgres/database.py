@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 from readdress.clock import Clock
 from readdress.store.database import Row, StoreChanged, StoreError, StoreUnavailable, Together, Work
 from readdress.store.postgres import session
-from readdress.store.postgres.connection import Connection, Result
+from readdress.store.postgres.connection import Connection, Result, check_committed
 from readdress.store.postgres.dialect import Ask, ask, plain
 from readdress.store.postgres.pool import Pool
 from readdress.store.postgres.schema import check_schema, prepare_schema
@@ -155,7 +155,7 @@ class PostgresDatabase:
         try:
             await _drive(connection, running)
             if begin is BEGIN:
-                await connection.exchange([*transaction.take_waiting(), COMMIT])
+                check_committed(await connection.exchange([*transaction.take_waiting(), COMMIT]))
             elif transaction.has_begun:
                 connection.post([COMMIT])
         except Exception:
@@ -182,7 +182,7 @@ class PostgresDatabase:
         transaction = PostgresTransaction(self._clock.now_ms(), exchange, begin=begin)
         try:
             value = work(transaction)
-            connection.exchange_now([*transaction.take_waiting(), COMMIT], wait_s=wait_s)
+            check_committed(connection.exchange_now([*transaction.take_waiting(), COMMIT], wait_s=wait_s))
         except BaseException:
             if transaction.has_begun and not connection.is_lost:
                 connection.exchange_now([ROLLBACK], wait_s=wait_s)
@@ -199,8 +199,11 @@ class PostgresDatabase:
         with self._spare_lock:
             if self._is_closed:
                 raise StoreUnavailable("the database is closed")
-            if self._spare:
-                return self._spare.pop()
+            while self._spare:
+                connection = self._spare.pop()
+                if connection.is_at_rest():  # nobody has listened meanwhile
+                    return connection
+                connection.abort("the server said goodbye")
         return Connection(session.connect_now(self._target))
 
 

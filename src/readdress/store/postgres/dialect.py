@@ -49,8 +49,12 @@ def plain(text: str) -> Ask:
     return Ask(Statement(text.encode(), (), is_kept=True), (), [])
 
 
-@lru_cache(maxsize=4_096)
 def translate(query: Query) -> Statement:
+    return _translate(query.locking, is_kept=bool(query.name))
+
+
+@lru_cache(maxsize=4_096)
+def _translate(locking: str, *, is_kept: bool) -> Statement:
     names: list[str] = []
 
     def replace(found: re.Match[str]) -> str:
@@ -60,8 +64,8 @@ def translate(query: Query) -> Statement:
             return f"${names.index(name) + 1}"
         return _LOCKS[found["lock"]] if found["lock"] else found[0]
 
-    text = _PARTS.sub(replace, query.locking)
-    return Statement(text.encode(), tuple(names), is_kept=bool(query.name))
+    text = _PARTS.sub(replace, locking)
+    return Statement(text.encode(), tuple(names), is_kept=is_kept)
 
 
 def _type(value: Any) -> int:

@@ -18,35 +18,36 @@ WATCH_INTERVAL_S = 1.0
 
 
 class Pool:
-    """At most `size` connections, the shared one among them."""
+    """At most `size` connections: one is shared, and the others are lent."""
 
     def __init__(
         self, connect: Callable[[], Awaitable[Connection]], *, size: int, wait_s: float, answer_s: float
     ) -> None:
         """`wait_s` is for a free connection; a server that leaves a statement unanswered for `answer_s` is given up."""
         self.loop = asyncio.get_running_loop()
+        self.size = size
+        self.wait_s = wait_s
         self._connect = connect
-        self._size = size
-        self._wait_s = wait_s
         self._answer_s = answer_s
         self._free: list[Connection] = []
         self._open: set[Connection] = set()
         self._opening = 0
         self._waiting: deque[asyncio.Future[Connection | None]] = deque()
         self._shared: Connection | None = None
-        self._opening_shared = asyncio.Lock()
+        self._opening_shared: asyncio.Task[Connection] | None = None
         self._is_closed = False
         self._watch()
 
     async def lend(self) -> Connection:
         """A connection of one's own, until `give_back`. Raises StoreBusy when all stay taken, ConnectionLost."""
-        deadline = self.loop.time() + self._wait_s
+        deadline = self.loop.time() + self.wait_s
         while True:
             if self._is_closed:
                 raise ConnectionLost("the database is closed")
             if self._free:
                 return self._free.pop()
-            if len(self._open) + self._opening < self._size:
+            is_shared_open = self._shared is not None and not self._shared.is_lost
+            if len(self._open) - is_shared_open + self._opening < max(1, self.size - 1):
                 return await self._open_one()
             connection = await self._wait_for_one(deadline)
             if connection is not None:
@@ -61,11 +62,20 @@ class Pool:
 
     async def share(self) -> Connection:
         """The connection for single statements, which many use at a time. Raises ConnectionLost."""
-        while self._shared is None or self._shared.is_lost:
-            self._shared = None
-            async with self._opening_shared:
-                if self._shared is None:
-                    self._shared = self._attach(await self._connect())
+        if self._shared is None or self._shared.is_lost:
+            if self._is_closed:
+                raise ConnectionLost("the database is closed")
+            if self._opening_shared is None:
+                self._opening_shared = self.loop.create_task(self._open_shared())
+            return await asyncio.shield(self._opening_shared)
+        return self._shared
+
+    async def _open_shared(self) -> Connection:
+        """One attempt for all who wait for it, even when who asked first has gone."""
+        try:
+            self._shared = self._attach(await self._connect())
+        finally:
+            self._opening_shared = None
         return self._shared
 
     def close(self) -> None:
@@ -85,6 +95,9 @@ class Pool:
                 future = self._waiting.popleft()
                 if not future.done():
                     future.set_exception(error)
+            raise
+        except BaseException:  # who asked has gone, and another may try
+            self._tell_next(None)
             raise
         finally:
             self._opening -= 1

@@ -50,7 +50,8 @@ def read_url(url: str, *, lock_wait_ms: int) -> Target:
     try:
         given = conninfo_to_dict(url)
     except psycopg.Error as error:
-        raise SchemaError(f"the database's URL can't be read: {str(error).strip()}") from None
+        said = str(error).strip().partition(': "')[0]  # what follows may hold the password
+        raise SchemaError(f"the database's URL can't be read: {said}") from None
     return Target(make_conninfo("", **(_DEFAULTS | given)), lock_wait_ms)
 
 

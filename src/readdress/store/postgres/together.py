@@ -2,17 +2,18 @@
 
 They share round trips and a commit, which is what a transaction costs. They may do so because none reads what another
 writes (`Together`). One that fails after it wrote something, a lock that others hold, or trouble with a statement
-undoes the transaction, and each work runs by itself: so nobody pays for another's failure but with time.
+undoes the transaction, and each work runs by itself: so nobody pays for another's failure but with time. One that
+still can't go on becomes patient: it waits for its locks beside the lane, which goes on without it.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from readdress.clock import Clock
-from readdress.store.database import StoreError, StoreFull, Work
-from readdress.store.postgres.connection import Connection, Result
+from readdress.store.database import StoreBusy, StoreChanged, StoreError, StoreFull, Work
+from readdress.store.postgres.connection import Connection, Result, check_committed
 from readdress.store.postgres.dialect import Ask, plain
 from readdress.store.postgres.failures import ConnectionLost
 from readdress.store.postgres.pool import Pool
@@ -22,7 +23,7 @@ from readdress.store.postgres.work import RunningWork
 TRANSACTIONS_MAX = 1
 WORKS_MAX = 64
 
-# Who has to wait longer for others' locks does so by itself, and keeps nobody else waiting.
+# Who has to wait longer for others' locks is patient, and keeps nobody else waiting.
 BEGIN_TOGETHER = (plain("BEGIN"), plain("SET LOCAL lock_timeout = 20"))
 _COMMIT = plain("COMMIT")
 _ROLLBACK = plain("ROLLBACK")
@@ -72,6 +73,7 @@ class Lane:
         self._reads = reads
         self._waiting: deque[_Job] = deque()
         self._running = 0
+        self._patient = asyncio.Semaphore(max(1, pool.size // 3))  # so that they leave connections to the others
         self._tasks: set[asyncio.Task[None]] = set()  # so that they are kept
 
     async def join(self, work: Work[Any], touches: frozenset[str]) -> Any:
@@ -80,10 +82,13 @@ class Lane:
         self._waiting.append(job)
         if self._running < TRANSACTIONS_MAX:
             self._running += 1
-            task = self._pool.loop.create_task(self._run())
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._keep(self._run())
         return await job.future
+
+    def _keep(self, running: Coroutine[Any, Any, None]) -> None:
+        task = self._pool.loop.create_task(running)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _run(self) -> None:
         try:
@@ -94,20 +99,32 @@ class Lane:
     async def _run_batches(self) -> None:
         while self._waiting:
             batch = self._take_batch()
-            if len(batch) == 1:
-                await self._run_alone(batch[0])
+            if await self._try(batch):
                 continue
-            try:
-                await self._run_batch(batch)
-            except (ConnectionLost, StoreFull) as error:
-                for job in batch:
-                    job.tell(error=error)
-            except (StoreError, _WroteAndFailed):
-                await asyncio.gather(*(self._run_alone(job) for job in batch if not job.future.done()))
-            except BaseException as error:
-                for job in batch:
-                    job.tell(error=error)
-                raise
+            if len(batch) == 1:
+                self._keep(self._run_patiently(batch[0]))
+            else:
+                await asyncio.gather(*(self._run_one(job) for job in batch))
+
+    async def _run_one(self, job: _Job) -> None:
+        if not job.future.done() and not await self._try([job]):
+            self._keep(self._run_patiently(job))
+
+    async def _run_patiently(self, job: _Job) -> None:
+        """In a transaction of its own, which waits for locks, and is repeated, as long as any."""
+        try:
+            async with asyncio.timeout(self._pool.wait_s):
+                await self._patient.acquire()
+        except TimeoutError:
+            job.tell(error=StoreBusy("too many waited for the locks of others"))
+            return
+        try:
+            if not job.future.done():
+                job.tell(value=await self._alone(job.work))
+        except Exception as error:  # noqa: BLE001 - handed to whoever waits for it
+            job.tell(error=error)
+        finally:
+            self._patient.release()
 
     def _take_batch(self) -> list[_Job]:
         """Those that wait the longest and touch nothing in common."""
@@ -121,14 +138,32 @@ class Lane:
         self._waiting.extendleft(reversed(left))
         return batch
 
-    async def _run_alone(self, job: _Job) -> None:
+    async def _try(self, batch: list[_Job]) -> bool:
+        """Whether everyone has been told what came of it."""
         try:
-            job.tell(value=await self._alone(job.work))
-        except Exception as error:  # noqa: BLE001 - handed to whoever waits for it
-            job.tell(error=error)
+            connection = await self._pool.lend()
+        except StoreError as error:
+            _tell_all(batch, error)
+            return True
+        try:
+            await self._run_batch(connection, batch)
+        except _WroteAndFailed as failed:
+            cause = failed.__cause__
+            if len(batch) > 1 or isinstance(cause, StoreChanged):
+                return False
+            _tell_all(batch, cause)
+        except (ConnectionLost, StoreFull) as error:
+            _tell_all(batch, error)
+        except StoreError:
+            return False
+        except Exception as error:  # noqa: BLE001 - handed to those who wait for it
+            _tell_all(batch, error)
+        except BaseException as error:
+            _tell_all(batch, error)
+            raise
+        return True
 
-    async def _run_batch(self, batch: list[_Job]) -> None:
-        connection = await self._pool.lend()
+    async def _run_batch(self, connection: Connection, batch: list[_Job]) -> None:
         try:
             await self._transact(connection, batch)
         except BaseException as error:
@@ -153,8 +188,14 @@ class Lane:
         if self._reads:
             connection.post([*first, _COMMIT])
             return
-        await connection.exchange([*first, _COMMIT])
+        check_committed(await connection.exchange([*first, _COMMIT]))
         for job in batch:
+            self._tell(job)
+
+    def _tell(self, job: _Job) -> None:
+        if isinstance(job.error, StoreChanged):  # it asks to be run again
+            self._keep(self._run_patiently(job))
+        else:
             job.tell(value=job.running.value, error=job.error)
 
     def _step(self, jobs: list[_Job], answers: "list[Result] | list[None]", changes: list[Ask]) -> list[_Job]:
@@ -174,8 +215,13 @@ class Lane:
                     continue
                 changes += running.transaction.take_waiting()
             if self._reads:
-                job.tell(value=running.value, error=job.error)
+                self._tell(job)
         return under_way
+
+
+def _tell_all(batch: list[_Job], error: BaseException | None) -> None:
+    for job in batch:
+        job.tell(error=error)
 
 
 async def _ask_all(connection: Connection, first: list[Ask], works: list[RunningWork]) -> list[Result]:
