@@ -6,7 +6,7 @@ import os
 import re
 import stat
 import subprocess
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -125,6 +125,23 @@ def test_many_tries_at_once_make_one_mail(tmp_path: Path) -> None:
     results = deliver(tmp_path, *(again(job, attempt) for attempt in range(1, 9)))
     assert {result.outcome for result in results} == {Outcome.DELIVERED}
     assert only_file(tmp_path).parent.name == "new"
+
+
+def test_a_try_that_was_overtaken_finds_what_a_reader_has_moved(tmp_path: Path) -> None:
+    # As a node does that stood still past its lease: its file is on the way while another's comes and is seen.
+    maildir = Maildir(str(tmp_path), concurrency=10, keep_content=False)
+    job = make_job()
+
+    async def overtaken() -> AsyncIterator[bytes]:
+        await maildir.deliver(again(job, 2))
+        (first,) = (tmp_path / "new").iterdir()
+        first.rename(tmp_path / "cur" / f"{first.name}:2,S")
+        async for piece in job.content():
+            yield piece
+
+    result = asyncio.run(maildir.deliver(Job(job.delivery, job.message, 1, overtaken)))
+    assert only_file(tmp_path).parent.name == "cur"
+    assert result == Result(Outcome.DELIVERED, f"stored as cur/{only_file(tmp_path).name}", "2.0.0")
 
 
 def test_two_messages_of_one_instant_are_two(tmp_path: Path) -> None:

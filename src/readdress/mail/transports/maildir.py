@@ -2,7 +2,7 @@
 
 Written into `tmp`, synced, linked into `new`, and the folder synced before it counts. Lines end with LF, as readers of
 a Maildir expect; only BINARYMIME keeps its bytes. A reader that removes a message before its delivery is recorded may
-see it once more, should the node die in between.
+see it once more, should the node die in between or stand still past its lease.
 """
 
 import asyncio
@@ -32,11 +32,11 @@ class Maildir:
         name = f"{message.received_ms // 1000}.R{delivery.id}.readdress"
         try:
             if job.attempt > 1:
-                found = await asyncio.to_thread(_find, folder, name)
+                found = await asyncio.to_thread(_find, folder, name, "new", "cur")
                 if found:
                     return Result(Outcome.DELIVERED, f"is there already as {found}")
             file = await self._write(job, folder, f"{name}.{job.attempt}")
-            stored = await asyncio.to_thread(_publish, folder, file, name)
+            stored = await asyncio.to_thread(_publish, folder, file, name, message.received_ms)
         except OSError as error:
             is_full = error.errno in {errno.ENOSPC, errno.EDQUOT}
             what = "no room left" if is_full else f"cannot write to {folder}: {error.strerror}"
@@ -67,9 +67,9 @@ class Maildir:
         return path
 
 
-def _find(folder: Path, name: str) -> str | None:
-    """Where an earlier try put it: `new`, or `cur` once a reader has seen it."""
-    for subfolder in ("new", "cur"):
+def _find(folder: Path, name: str, *subfolders: str) -> str | None:
+    """Where another try put it: `new`, or `cur` once a reader has seen it."""
+    for subfolder in subfolders:
         for entry in _names(folder / subfolder):
             if entry.startswith(f"{name},"):
                 return f"{subfolder}/{entry}"
@@ -112,8 +112,16 @@ def _sync(file: BinaryIO) -> None:
     os.fsync(file.fileno())
 
 
-def _publish(folder: Path, file: Path, name: str) -> str:
-    """Make it visible to readers, under a name that can exist once."""
+def _publish(folder: Path, file: Path, name: str, received_ms: int) -> str:
+    """Make it visible to readers, under a name that can exist once.
+
+    Our lease may have ended meanwhile, and a reader may have moved what another node put there; then `cur` has changed.
+    """
+    if (folder / "cur").stat().st_mtime_ns >= received_ms * 1_000_000:
+        found = _find(folder, name, "cur")
+        if found:
+            file.unlink(missing_ok=True)
+            return found
     final = folder / "new" / f"{name},S={file.stat().st_size}"
     try:
         final.hardlink_to(file)
