@@ -8,6 +8,7 @@ import pytest
 from harness import checked_mail
 from harness.checked_mail import CLIENT, EHLO, STRANGER, ZONE, connect, mail_of, publish, tag
 from harness.dns_zone import DnsServer
+from harness.engine import Engine
 from harness.http_client import HttpClient
 from harness.process import DEV_INSTANCE, ServiceProcess
 from harness.signed_mail import sign
@@ -23,7 +24,7 @@ SPOOFED = mail_of("a@reject.example")
 
 
 @pytest.fixture(scope="module")
-def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
+def process(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
     with DnsServer(ZONE) as dns:
         started = checked_mail.start(tmp_path_factory.mktemp("reject"), dns)
         yield started

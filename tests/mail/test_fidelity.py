@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from harness.checked_mail import ZONE, connect, mail_of
 from harness.dns_zone import DnsServer
+from harness.engine import Engine
 from harness.signed_mail import key_text, rsa_key, sign
 from harness.smtp_client import SmtpClient, accepted_id, stuff
 from harness.two_hosts import Place, TwoHosts
@@ -50,7 +51,7 @@ class Mail(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwoHosts]:
+def hosts(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwoHosts]:
     with DnsServer(ZONE) as dns:
         two = TwoHosts(tmp_path_factory.mktemp("fidelity"), dns)
         yield two

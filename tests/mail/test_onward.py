@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from harness.engine import Engine
 from harness.house import CONTENT, QUICKLY, SENDER, WAIT_S_MAX, House, tries_of
 from harness.notices import read_notice
 from harness.process import ServiceProcess
 from harness.smtp_sink import SmtpSink, SunkMail
-from harness.tables import check_promises
 from harness.webhook_receiver import WebhookReceiver
 from readdress.smtp.reply import LOOP
 
@@ -39,7 +39,7 @@ def fault_name(flag: str, command: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def neighbours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Neighbours]:
+def neighbours(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Neighbours]:
     folder = tmp_path_factory.mktemp("onward")
     with ExitStack() as stack:
         store = stack.enter_context(House(folder / "store", {}, "--lmtp", "127.0.0.1:0"))
@@ -63,7 +63,7 @@ def neighbours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Neighbours]
         settings = QUICKLY | {"retry_min_ms": 60_000, "retry_max_ms": 60_000, "return_transport": "relay"}
         house = stack.enter_context(House(folder / "house", transports, **settings))
         yield Neighbours(house, store, hook, sinks, folder / "mail")
-        check_promises(house.data)
+        house.check()
 
 
 @pytest.fixture

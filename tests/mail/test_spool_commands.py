@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import pytest
 
+from harness.engine import Engine
 from harness.house import QUICKLY, SENDER, House, tries_of
 from harness.instance import UNKNOWN_ID
 from harness.process import ServiceProcess, free_port
 from harness.smtp_sink import SmtpSink
-from harness.tables import check_promises
 
 pytestmark = pytest.mark.usefixtures("engine")
 
@@ -24,7 +24,7 @@ class Waiting(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def waiting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Waiting]:
+def waiting(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Waiting]:
     yield from away(tmp_path_factory.mktemp("away"), retry_min_ms=3_600_000)
 
 
@@ -47,7 +47,7 @@ def away(folder: Path, *, retry_min_ms: int) -> Iterator[Waiting]:
     settings = QUICKLY | {"retry_min_ms": retry_min_ms}
     with House(folder / "house", transports, **settings) as house:
         yield Waiting(house, open_sink)
-        check_promises(house.data)
+        house.check()
     for sink in sinks:
         sink.stop()
 
