@@ -33,7 +33,7 @@ from readdress.smtp.tls import Certificate
 log = logging.getLogger("readdress.smtp")
 
 # A connection holds about this much of a message at a time; past it, the sender waits.
-READ_BYTES_MAX = 262_144
+READ_BYTES_MAX = 65_536
 TLS_HANDSHAKE_S_MAX = 60.0
 
 # What the log calls the end of a session after our last word; any other last word is a refusal.
