@@ -108,8 +108,8 @@ class Street:
             assert deliveries[message_id].keys() == self.addresses.keys()
         self._check_maildir(subjects, {each["files"]: message_id for message_id, each in deliveries.items()})
         self._check_hook(subjects, {message_id: each["hook"] for message_id, each in deliveries.items()})
-        for sink in (self.relay, self.store):
-            self._check_sink(sink, subjects)
+        for name, sink in (("relay", self.relay), ("store", self.store)):
+            self._check_sink(sink, subjects, {message_id: each[name] for message_id, each in deliveries.items()})
 
     def times_of_each(self) -> dict[str, set[int]]:
         """How often a mail came to each who may get it twice, as far as whole ones count."""
@@ -139,13 +139,15 @@ class Street:
             assert posted.message.endswith(b"\r\n" + content_of(subjects[message_id]))
         assert keys == {message_id: {delivery_id} for message_id, delivery_id in delivery_of.items()}
 
-    def _check_sink(self, sink: SmtpSink, subjects: dict[str, str]) -> None:
+    def _check_sink(self, sink: SmtpSink, subjects: dict[str, str], delivery_of: dict[str, str]) -> None:
+        """Every copy is the same, and names its delivery (contract 6: at least once, with one key)."""
         copies = defaultdict(set)
         for copy in whole_copies(sink):
             copies[copy.message_id].add(copy.text)
         assert copies.keys() == subjects.keys()
         for message_id, texts in copies.items():
             (text,) = texts
+            assert text.count(f"X-Readdress-Delivery-Id: {delivery_of[message_id]}\n".encode()) == 1
             assert text.endswith(content_of(subjects[message_id]).replace(b"\r\n", b"\n").rstrip(b"\n"))
 
 
