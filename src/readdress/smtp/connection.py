@@ -205,8 +205,12 @@ class Connection(asyncio.Protocol):
             log.exception("session with %s failed", self._peer_address)
             self._session.close(reply.STORE_TROUBLE)
         finally:
-            await self._drop_message()
-            self._end()
+            try:
+                await self._drop_message()
+            except Exception:
+                log.exception("what came of a message cannot be dropped now; it is swept")
+            finally:
+                self._end()
 
     def _end(self) -> None:
         self._door.connections.discard(self)
