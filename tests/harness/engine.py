@@ -74,6 +74,15 @@ def use(name: str) -> None:
     _in_use = name
 
 
+@contextmanager
+def using(engine: Engine) -> Iterator[None]:
+    """For what outlives the tests of its engine, and is looked at when those of the next have begun."""
+    before = _in_use
+    use(engine.name)
+    yield
+    use(before)
+
+
 def provide_postgres(server: PostgresServer) -> None:
     _engines.setdefault(POSTGRES, Engine(server))
 

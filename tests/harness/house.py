@@ -8,12 +8,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from harness.engine import where
+from harness.engine import engine_in_use, using, where
 from harness.http_client import HttpClient
 from harness.instance import Instance, Published
 from harness.process import ServiceProcess
 from harness.settings_file import write_settings
 from harness.smtp_client import SmtpClient, accepted_id
+from harness.tables import check_promises
 
 WAIT_S_MAX = 30.0
 SENDER = "bob@sender.example"
@@ -36,6 +37,7 @@ class House:
         """`environment` is for the first start."""
         folder.mkdir(exist_ok=True)
         self.data = folder / "data"
+        self._engine = engine_in_use()
         self._options = [
             *options,
             "--config",
@@ -113,6 +115,11 @@ class House:
         """A command beside the service."""
         command = [sys.executable, "-m", "readdress", *arguments, *where(self.data)]
         return subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+
+    def check(self) -> None:
+        """What the data of a sound database never shows."""
+        with using(self._engine):
+            check_promises(self.data)
 
     def _disconnect(self) -> None:
         self.http.close()

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import pytest
 
+from harness.engine import Engine
 from harness.process import DEV_INSTANCE, ServiceProcess, split_address
 from harness.programs import require_program
 from harness.socketmap_client import SocketmapClient, netstring
@@ -43,7 +44,7 @@ def publish_pair(process: ServiceProcess) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
+def process(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
     """Shared, with the pair published; tests that change it start their own."""
     started = ServiceProcess(tmp_path_factory.mktemp("socketmap"), "--socketmap", "127.0.0.1:0")
     publish_pair(started)

@@ -12,7 +12,6 @@ from harness.house import QUICKLY, SENDER, House, tries_of
 from harness.instance import UNKNOWN_ID
 from harness.process import ServiceProcess, free_port
 from harness.smtp_sink import SmtpSink
-from harness.tables import check_promises
 
 pytestmark = pytest.mark.usefixtures("engine")
 
@@ -48,7 +47,7 @@ def away(folder: Path, *, retry_min_ms: int) -> Iterator[Waiting]:
     settings = QUICKLY | {"retry_min_ms": retry_min_ms}
     with House(folder / "house", transports, **settings) as house:
         yield Waiting(house, open_sink)
-        check_promises(house.data)
+        house.check()
     for sink in sinks:
         sink.stop()
 

@@ -2,15 +2,15 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from itertools import count
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
 from conftest import ManualClock
 from harness.api_calls import ACCOUNT, REGION, ApiCaller, alias_members
 from harness.engine import POSTGRES, Engine
+from harness.failing_database import FailingDatabase, Failure
 from harness.tables import check_promises, dump
 from readdress.address import split_address
 from readdress.api.catalogue import OPERATIONS
@@ -22,92 +22,9 @@ from readdress.smtp.grammar import Path
 from readdress.smtp.reply import Reply
 from readdress.smtp.server import Peer
 from readdress.smtp.session import Envelope, Recipient
-from readdress.store.database import Database, Row, StoreUnavailable, Together, Transaction, Work
-from readdress.store.queries import Query
+from readdress.store.database import Database, StoreUnavailable
 
-T = TypeVar("T")
 STATEMENTS_MAX = 200
-
-
-@dataclass
-class Failure:
-    """Which statement fails, counted from one: before or after it did its work, once or from then on."""
-
-    at: int
-    after: bool = False
-    lasting: bool = False
-    seen: int = 0
-    happened: bool = False
-
-    def around(self, statement: Callable[[], T]) -> T:
-        self.seen += 1
-        due = self.seen >= self.at if self.lasting else self.seen == self.at
-        if due and not self.after:
-            self._happen()
-        value = statement()
-        if due:
-            self._happen()
-        return value
-
-    def _happen(self) -> None:
-        self.happened = True
-        raise StoreUnavailable(f"statement {self.seen} was made to fail")
-
-
-class FailingTransaction:
-    """A real transaction, but for one statement."""
-
-    def __init__(self, tx: Transaction, failure: Failure) -> None:
-        self._tx = tx
-        self._failure = failure
-
-    @property
-    def now_ms(self) -> int:
-        return self._tx.now_ms
-
-    def one(self, query: Query, **parameters: Any) -> Row | None:
-        return self._failure.around(lambda: self._tx.one(query, **parameters))
-
-    def all(self, query: Query, **parameters: Any) -> list[Row]:
-        return self._failure.around(lambda: self._tx.all(query, **parameters))
-
-    def execute(self, query: Query, **parameters: Any) -> int:
-        return self._failure.around(lambda: self._tx.execute(query, **parameters))
-
-    def send(self, query: Query, **parameters: Any) -> None:
-        self._failure.around(lambda: self._tx.send(query, **parameters))
-
-    def lock(self, query: Query, **parameters: Any) -> None:
-        self._failure.around(lambda: self._tx.lock(query, **parameters))
-
-
-class FailingDatabase:
-    """A real database, but for one statement."""
-
-    def __init__(self, database: Database, failure: Failure) -> None:
-        self._database = database
-        self._failure = failure
-
-    def _failing(self, work: Work[T]) -> Work[T]:
-        return lambda tx: work(FailingTransaction(tx, self._failure))
-
-    def run(self, work: Work[T]) -> T:
-        return self._database.run(self._failing(work))
-
-    async def write(self, work: Work[T], *, together: Together | None = None) -> T:
-        return await self._database.write(self._failing(work), together=together)
-
-    async def read(self, work: Work[T]) -> T:
-        return await self._database.read(self._failing(work))
-
-    async def find(self, query: Query, **parameters: Any) -> Row | None:
-        return await self.read(lambda tx: tx.one(query, **parameters))
-
-    async def scan(self, work: Work[T]) -> T:
-        return await self._database.scan(self._failing(work))
-
-    def close(self) -> None:
-        self._database.close()
 
 
 # Operations.

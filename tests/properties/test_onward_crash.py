@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -18,7 +18,7 @@ from harness.engine import open_beside
 from harness.house import QUICKLY, SENDER, House
 from harness.instance import Published
 from harness.process import ServiceProcess
-from harness.smtp_client import SmtpClient, accepted_id
+from harness.smtp_client import SmtpClient, accepted_id, stuff
 from harness.smtp_sink import SmtpSink
 from harness.tables import check_promises
 from harness.webhook_receiver import WebhookReceiver
@@ -73,6 +73,14 @@ class Street:
             time.sleep(0.05)
         raise AssertionError(f"{waiting} deliveries still wait\n{self.house.service.errors}")
 
+    def wait_until_stopped(self, reached: Path) -> None:
+        """At the step, and the others as far as they can get."""
+        deadline = time.monotonic() + SETTLE_S_MAX
+        while not reached.exists():
+            assert time.monotonic() < deadline, "the step is never reached"
+            time.sleep(0.01)
+        time.sleep(0.5)
+
     def read_some(self, moments: random.Random) -> None:
         """As a reader of the Maildir does, who moves what is new and seen."""
         for file in (self.folder / "mail" / "new").glob("*"):
@@ -100,8 +108,15 @@ class Street:
             assert deliveries[message_id].keys() == self.addresses.keys()
         self._check_maildir(subjects, {each["files"]: message_id for message_id, each in deliveries.items()})
         self._check_hook(subjects, {message_id: each["hook"] for message_id, each in deliveries.items()})
-        for sink in (self.relay, self.store):
-            self._check_sink(sink, subjects)
+        for name, sink in (("relay", self.relay), ("store", self.store)):
+            self._check_sink(sink, subjects, {message_id: each[name] for message_id, each in deliveries.items()})
+
+    def times_of_each(self) -> dict[str, set[int]]:
+        """How often a mail came to each who may get it twice, as far as whole ones count."""
+        times: dict[str, Counter[str]] = {"hook": Counter(each.headers["idempotency-key"] for each in self.hook.posted)}
+        for name, sink in (("relay", self.relay), ("store", self.store)):
+            times[name] = Counter(copy.message_id for copy in whole_copies(sink))
+        return {name: set(counted.values()) for name, counted in times.items()}
 
     def _check_maildir(self, subjects: dict[str, str], message_of: dict[str, str]) -> None:
         times: Counter[str] = Counter()
@@ -124,19 +139,35 @@ class Street:
             assert posted.message.endswith(b"\r\n" + content_of(subjects[message_id]))
         assert keys == {message_id: {delivery_id} for message_id, delivery_id in delivery_of.items()}
 
-    def _check_sink(self, sink: SmtpSink, subjects: dict[str, str]) -> None:
-        """A copy that broke off in the middle was not taken, and is none."""
+    def _check_sink(self, sink: SmtpSink, subjects: dict[str, str], delivery_of: dict[str, str]) -> None:
+        """Every copy is the same, and names its delivery (contract 6: at least once, with one key)."""
         copies = defaultdict(set)
-        for mail in sink.mails():
-            written = mail.content.rstrip(b"\n")
-            if written.endswith(END.encode()):
-                found = re.search(rb" id ([0-9a-f-]{36})[;\n]", written)
-                assert found
-                copies[found[1].decode()].add(written)
+        for copy in whole_copies(sink):
+            copies[copy.message_id].add(copy.text)
         assert copies.keys() == subjects.keys()
         for message_id, texts in copies.items():
             (text,) = texts
+            assert text.count(f"X-Readdress-Delivery-Id: {delivery_of[message_id]}\n".encode()) == 1
             assert text.endswith(content_of(subjects[message_id]).replace(b"\r\n", b"\n").rstrip(b"\n"))
+
+
+class Copy(NamedTuple):
+    """A mail at a next host: the id in our Received field, and all there is of it without the last line's end."""
+
+    message_id: str
+    text: bytes
+
+
+def whole_copies(sink: SmtpSink) -> list[Copy]:
+    """A copy that broke off in the middle was not taken, and is none."""
+    copies = []
+    for mail in sink.mails():
+        text = mail.content.rstrip(b"\n")
+        if text.endswith(END.encode()):
+            found = re.search(rb" id ([0-9a-f-]{36})[;\n]", text)
+            assert found
+            copies.append(Copy(found[1].decode(), text))
+    return copies
 
 
 def content_of(subject: str) -> bytes:
@@ -188,8 +219,9 @@ def test_what_was_accepted_reaches_its_ends_whenever_the_program_dies(tmp_path: 
 # Python runs a module of this name before the program: here, one that stops it for good at a step of a delivery.
 SITE = """
 import asyncio, pathlib, time
-from readdress.mail import queue_runner
+from readdress.mail import intake, queue_runner
 from readdress.mail.transports import maildir, webhook
+from readdress.smtp.mail_transaction import Transfer
 
 reached = pathlib.Path({reached!r})
 
@@ -207,14 +239,40 @@ def stop_after(done):
         stop_thread_here()
     return work
 
+def stop_behind(done):
+    async def work(*arguments, **named):
+        await done(*arguments, **named)
+        await stop_here()
+    return work
+
+def stop_within(pieces):
+    async def some(*arguments):
+        async for piece in pieces(*arguments):
+            yield piece[: len(piece) // 2]
+            await stop_here()
+    return some
+
 {change}
 """
 STEPS = {
     "leased and not tried": "queue_runner.QueueRunner._load = stop_here",
+    "written in part": "queue_runner.QueueRunner._content = stop_within(queue_runner.QueueRunner._content)",
     "written and not in place": "maildir._publish = stop_thread_here",
     "in place and not recorded": "maildir._publish = stop_after(maildir._publish)",
     "posted and not answered": "webhook._read_response = stop_here",
+    "named and not sent": "Transfer._send_message = stop_here",
+    "sent in part": "Transfer._pieces = stop_within(Transfer._pieces)",
+    "sent and not answered": "Transfer._hear_final = stop_here",
+    "answered and not believed": "Transfer._hear_final = stop_behind(Transfer._hear_final)",
     "tried and not recorded": "queue_runner.QueueRunner._record = stop_here",
+    "recorded": "queue_runner.QueueRunner._record = stop_behind(queue_runner.QueueRunner._record)",
+}
+# Behind these, every next host has the mail, and gets it again.
+COMES_TWICE = {
+    "tried and not recorded": {"hook", "relay", "store"},
+    "posted and not answered": {"hook"},
+    "sent and not answered": {"relay", "store"},
+    "answered and not believed": {"relay", "store"},
 }
 
 
@@ -230,11 +288,7 @@ def die_at(street: Street, reached: Path) -> None:
     recipients = [address.text for address in street.addresses.values()]
     for subject in ("one", "another"):
         street.accepted[subject] = street.house.send(*recipients, content=content_of(subject))
-    deadline = time.monotonic() + SETTLE_S_MAX
-    while not reached.exists():
-        assert time.monotonic() < deadline, "the step is never reached"
-        time.sleep(0.01)
-    time.sleep(0.1)  # the others get as far as they can
+    street.wait_until_stopped(reached)
     street.house.restart(ServiceProcess.kill)
     street.wait_until_settled()
 
@@ -245,9 +299,25 @@ def test_a_program_that_dies_at_a_step_leaves_it_to_the_next(tmp_path: Path, ste
     with open_street(tmp_path, environment) as street:
         die_at(street, reached)
         street.check()
-        if step == "tried and not recorded":
-            posted = Counter(each.headers["idempotency-key"] for each in street.hook.posted)
-            assert set(posted.values()) == {2}
+        for name, times in street.times_of_each().items():
+            expected = {2} if name in COMES_TWICE.get(step, ()) else {1}
+            assert times == expected, name
+
+
+def test_a_program_that_dies_before_it_says_250_has_accepted_once(tmp_path: Path) -> None:
+    """The sender can't know, and may send again; what is stored goes on, once."""
+    change = "intake.Incoming._store = stop_behind(intake.Incoming._store)"
+    reached, environment = stopping(tmp_path, change)
+    with open_street(tmp_path, environment) as street, SmtpClient(street.house.service.smtp_address) as smtp:
+        smtp.say("EHLO sender.example")
+        smtp.begin(SENDER, *(address.text for address in street.addresses.values()))
+        smtp.send(stuff(content_of("one")))
+        street.wait_until_stopped(reached)
+        street.house.restart(ServiceProcess.kill)
+        assert smtp.read_reply() == ""
+        street.wait_until_settled()
+        street.check()
+        assert {tuple(times) for times in street.times_of_each().values()} == {(1,)}
 
 
 def test_a_maildir_that_has_a_mail_twice_is_found_out(tmp_path: Path) -> None:

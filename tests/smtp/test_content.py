@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.smuggling import ENDS, ENDS_TRULY
 from readdress.smtp.content import ChunkReader, ContentReader
 from readdress.smtp.reply import Reply
 
@@ -99,40 +100,12 @@ def test_any_content_comes_out_as_it_was_before_stuffing(lines: list[bytes], pla
     assert taker.size_bytes == len(content)
 
 
-SMUGGLED = {
-    "LF.LF": b"\n.\n",
-    "CR.CR": b"\r.\r",
-    "CRLF.CR": b"\r\n.\r",
-    "CR.CRLF": b"\r.\r\n",
-    "LF.CRLF": b"\n.\r\n",
-    "CRLF.LF": b"\r\n.\n",
-    "LF.CR": b"\n.\r",
-    "CR.LF": b"\r.\n",
-    "CRCRLF.CRLF": b"\r\r\n.\r\n",
-    "CRLFCR.CRLF": b"\r\n\r.\r\n",
-    "CRLF.CRCRLF": b"\r\n.\r\r\n",
-    "CRLFLF.CRLF": b"\r\n\n.\r\n",
-    "CRLF NUL.CRLF": b"\r\n\0.\r\n",
-    "CRLF.NUL CRLF": b"\r\n.\0\r\n",
-    "CRLF.CR NUL LF": b"\r\n.\r\0\n",
-    "CR NUL LF.CRLF": b"\r\0\n.\r\n",
-    ".LF": b".\n",
-    ".CR": b".\r",
-    ".NUL CRLF": b".\0\r\n",
-    "NUL": b"\0",
-    "LF": b"\n",
-    "CR": b"\r",
-}
-# Behind its stray CR it has a true CRLF.CRLF, where everybody sees the end.
-ENDS_TRULY = {"CRCRLF.CRLF"}
-
-
-@pytest.mark.parametrize("name", SMUGGLED)
+@pytest.mark.parametrize("name", ENDS)
 @pytest.mark.parametrize("before", [b"Subject: t\r\n\r\nbody", b"Subject: t\r\n\r\nbody\r\n", b""])
 def test_a_smuggled_end_ends_nothing_and_the_message_is_refused(name: str, before: bytes) -> None:
     """Contract 6: only CRLF.CRLF ends a message; any other is 550 5.5.2. In every split into two, and bytewise."""
     smuggled = b"MAIL FROM:<evil@example.com>\r\n"
-    data = before + SMUGGLED[name] + smuggled
+    data = before + ENDS[name] + smuggled
     splits = [cut(data, [place]) for place in range(len(data))] + [[data[at : at + 1] for at in range(len(data))]]
     for pieces in splits:
         taker = reader()

@@ -33,7 +33,7 @@ from readdress.smtp.tls import Certificate
 log = logging.getLogger("readdress.smtp")
 
 # A connection holds about this much of a message at a time; past it, the sender waits.
-READ_BYTES_MAX = 262_144
+READ_BYTES_MAX = 65_536
 TLS_HANDSHAKE_S_MAX = 60.0
 
 # What the log calls the end of a session after our last word; any other last word is a refusal.
@@ -205,8 +205,12 @@ class Connection(asyncio.Protocol):
             log.exception("session with %s failed", self._peer_address)
             self._session.close(reply.STORE_TROUBLE)
         finally:
-            await self._drop_message()
-            self._end()
+            try:
+                await self._drop_message()
+            except Exception:
+                log.exception("what came of a message cannot be dropped now; it is swept")
+            finally:
+                self._end()
 
     def _end(self) -> None:
         self._door.connections.discard(self)
