@@ -91,7 +91,7 @@ class Connection:
         self._on_lost: Callable[[Connection], None] = lambda _: None
         self.is_lost = False
 
-    def attach(self, loop: asyncio.AbstractEventLoop, on_lost: "Callable[[Connection], None]") -> None:
+    def attach(self, loop: asyncio.AbstractEventLoop, on_lost: "Callable[[Connection], None]" = lambda _: None) -> None:
         """From here on the loop reads; `on_lost` hears when the connection breaks, in the middle or at rest."""
         self._loop = loop
         self._on_lost = on_lost

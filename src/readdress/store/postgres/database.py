@@ -204,14 +204,14 @@ class PostgresDatabase:
                 if connection.is_at_rest():  # nobody has listened meanwhile
                     return connection
                 connection.abort("the server said goodbye")
-        return Connection(session.connect_now(self._target))
+        return session.connect_now(self._target)
 
 
 def read_once(url: str, work: Work[T], *, clock: Clock, lock_wait_ms: int) -> T:
     """Read beside running nodes and let go, for commands that only look. Raises SchemaError, StoreError."""
     target = session.read_url(url, lock_wait_ms=lock_wait_ms)
     check_schema(target)
-    connection = Connection(session.connect_now(target))
+    connection = session.connect_now(target)
     wait_s = SCAN_S_MAX
 
     def exchange(tx: PostgresTransaction, question: Ask) -> Result:

@@ -14,7 +14,7 @@ import psycopg
 from readdress.clock import Clock
 from readdress.store.database import SchemaError, StoreError
 from readdress.store.migrations import AFTER, BEFORE, Step, check_applied, load_migrations, missing_steps
-from readdress.store.postgres.session import Target, check_server, connect_now
+from readdress.store.postgres.session import Target, check_server, open_session
 
 _VERSION_TABLE = """
 CREATE TABLE IF NOT EXISTS schema_version (
@@ -50,7 +50,7 @@ def migrate(target: Target, clock: Clock, *, after: bool) -> list[str]:
 def _open(target: Target) -> Iterator["psycopg.Connection[Any]"]:
     """Whatever goes wrong is a SchemaError that says where."""
     try:
-        session = connect_now(target)
+        session = open_session(target)
     except StoreError as error:
         raise SchemaError(f"cannot reach the database {target.shown}: {error}") from None
     try:

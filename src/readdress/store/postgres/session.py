@@ -4,13 +4,15 @@ The settings bound every wait: for a lock, for a statement, and for a node that 
 whose locks the server then takes back.
 """
 
+import asyncio
 from typing import Any, NamedTuple
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from readdress.store.database import SchemaError
+from readdress.store.database import SchemaError, StoreError
 from readdress.store.postgres.connection import Connection
+from readdress.store.postgres.dialect import plain
 from readdress.store.postgres.failures import ConnectionLost
 
 SERVER_VERSION_MIN = 150_000
@@ -56,31 +58,53 @@ def read_url(url: str, *, lock_wait_ms: int) -> Target:
 
 
 async def connect(target: Target) -> Connection:
-    """Raises ConnectionLost."""
+    """Raises ConnectionLost, also when the server falls silent in the middle."""
     try:
         session = await psycopg.AsyncConnection.connect(target.conninfo, autocommit=True)
-        try:
-            await session.execute(_SETTINGS, _settings(target))
-        except BaseException:
-            session.pgconn.finish()
-            raise
     except (psycopg.Error, OSError) as error:
         raise ConnectionLost(str(error)) from error
-    return Connection(session)
-
-
-def connect_now(target: Target) -> psycopg.Connection[Any]:
-    """The same for a thread that may wait. Raises ConnectionLost."""
+    connection = Connection(session)
+    connection.attach(asyncio.get_running_loop())
     try:
-        session = psycopg.connect(target.conninfo, autocommit=True)
-        try:
-            session.execute(_SETTINGS, _settings(target))
-        except BaseException:
-            session.close()
-            raise
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            await connection.exchange([plain(_settings(target))])
+    except BaseException as error:
+        connection.abort("the connection was never ready")
+        if isinstance(error, StoreError | TimeoutError):
+            raise ConnectionLost(str(error) or "the server does not answer") from error
+        raise
+    return connection
+
+
+def connect_now(target: Target) -> Connection:
+    """The same for a thread that may wait."""
+    connection = Connection(_open_now(target))
+    try:
+        connection.exchange_now([plain(_settings(target))], wait_s=CONNECT_TIMEOUT_S)
+    except StoreError as error:
+        connection.abort("the connection was never ready")
+        raise ConnectionLost(str(error)) from error
+    return connection
+
+
+def open_session(target: Target) -> psycopg.Connection[Any]:
+    """A session of psycopg, for who looks after the schema. Raises ConnectionLost."""
+    session = _open_now(target)
+    try:
+        session.execute(_settings(target).encode())
+    except BaseException as error:
+        session.close()
+        if isinstance(error, psycopg.Error | OSError):
+            raise ConnectionLost(str(error)) from error
+        raise
+    return session
+
+
+def _open_now(target: Target) -> psycopg.Connection[Any]:
+    try:
+        return psycopg.connect(target.conninfo, autocommit=True)
     except (psycopg.Error, OSError) as error:
         raise ConnectionLost(str(error)) from error
-    return session
 
 
 def check_server(session: "psycopg.Connection[Any]") -> None:
@@ -98,21 +122,14 @@ def check_server(session: "psycopg.Connection[Any]") -> None:
         )
 
 
-_SETTINGS = """
-SELECT set_config('lock_timeout', %(lock_ms)s, false),
-    set_config('statement_timeout', %(statement_ms)s, false),
-    set_config('idle_in_transaction_session_timeout', %(idle_ms)s, false),
+def _settings(target: Target) -> str:
+    # 250 means durable: a server may be told to ask more than `on` of a commit, but not less.
+    return f"""
+SELECT set_config('lock_timeout', '{target.lock_wait_ms}', false),
+    set_config('statement_timeout', '{target.lock_wait_ms + STATEMENT_MS_MAX}', false),
+    set_config('idle_in_transaction_session_timeout', '{target.lock_wait_ms + IDLE_MS_MAX}', false),
     set_config('client_encoding', 'UTF8', false),
     set_config('jit', 'off', false),
-    -- 250 means durable: a server may be told to ask more than `on` of a commit, but not less.
     set_config('synchronous_commit', CASE current_setting('synchronous_commit')
         WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, false)
 """
-
-
-def _settings(target: Target) -> dict[str, str]:
-    return {
-        "lock_ms": str(target.lock_wait_ms),
-        "statement_ms": str(target.lock_wait_ms + STATEMENT_MS_MAX),
-        "idle_ms": str(target.lock_wait_ms + IDLE_MS_MAX),
-    }
