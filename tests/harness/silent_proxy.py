@@ -1,7 +1,8 @@
-"""A line to a server that falls silent at a word of the client's: nothing comes through, and nobody is told."""
+"""A line to a server that falls silent or breaks at a word of the client's."""
 
 import contextlib
 import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from typing import Self
@@ -10,12 +11,16 @@ BYTES_MAX = 65_536
 
 
 class SilentProxy:
-    """Listens on `port` of loopback; while `word` is set, whoever says it is not heard any more on that connection."""
+    """Listens on `port` of loopback; while `word` is set, whoever says it is not heard any more on that connection.
 
-    def __init__(self, target: tuple[str, int]) -> None:
+    Nobody is told, but for `last_words`, if there are any: they go to the client, and the connection is reset.
+    """
+
+    def __init__(self, target: tuple[str, int], *, last_words: bytes = b"") -> None:
         self.word: bytes | None = None
         self.silenced = 0
         self._target = target
+        self._last_words = last_words
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._ends: list[socket.socket] = []
@@ -40,15 +45,23 @@ class SilentProxy:
                 client, _ = self._listener.accept()
                 server = socket.create_connection(self._target)
                 self._ends += [client, server]
-                for pump in ((client, server, self._is_heard), (server, client)):
+                for pump in ((client, server, self._is_heard), (server, client, _always)):
                     self._threads.append(threading.Thread(target=_pump, args=pump))
                     self._threads[-1].start()
 
-    def _is_heard(self, said: bytes) -> bool:
+    def _is_heard(self, said: bytes, client: socket.socket) -> bool:
         if self.word is None or self.word not in said:
             return True
         self.silenced += 1
+        if self._last_words:
+            client.sendall(self._last_words)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset, and no goodbye
+            client.close()
         return False
+
+
+def _always(*_: object) -> bool:
+    return True
 
 
 def _received(end: socket.socket) -> Iterator[bytes]:
@@ -57,12 +70,12 @@ def _received(end: socket.socket) -> Iterator[bytes]:
             yield said
 
 
-def _pump(source: socket.socket, target: socket.socket, is_heard: Callable[[bytes], bool] = lambda _: True) -> None:
+def _pump(source: socket.socket, target: socket.socket, is_heard: Callable[[bytes, socket.socket], bool]) -> None:
     """Until either end hangs up, which the other end sees."""
     received = _received(source)
     with contextlib.suppress(OSError):
         for said in received:
-            if not is_heard(said):
+            if not is_heard(said, source):
                 break
             target.sendall(said)
     for _ in received:  # said to nobody

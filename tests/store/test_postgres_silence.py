@@ -1,23 +1,30 @@
 """A PostgreSQL that falls silent or hangs up at the worst moment: everyone is told within a bound."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+import uvloop
 
 from harness.postgres import PostgresServer
 from harness.silent_proxy import SilentProxy
-from harness.works import COUNT, keys, touching
+from harness.works import COUNT, keys, put, touching
 from readdress.store.postgres.database import PostgresDatabase
 from readdress.store.postgres.failures import ConnectionLost
 from readdress.store.postgres.session import CONNECT_TIMEOUT_S
+from readdress.store.queries import Query
 
 OpenStore = Callable[..., PostgresDatabase]
 
 SLOWLY_S = 10  # what the slowest of machines may add to a bound
 # What a client says first: who it is, and how the session is to be.
 GREETING, SETTINGS = b"\0user\0", b"lock_timeout"
+
+# A NoticeResponse, as every session gets it when another one was killed.
+# https://www.postgresql.org/docs/current/protocol-message-formats.html
+NOTICE = b"N\0\0\0\x22SWARNING\0C57P02\0Mterminating\0\0"
 
 
 async def ask_everything(store: PostgresDatabase) -> list[Any]:
@@ -49,3 +56,38 @@ def test_a_server_that_falls_silent_while_one_connects_is_given_up(
 
         asyncio.run(meet_silence())
         store.close()
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+@pytest.mark.parametrize("door", ["write", "together", "find"])
+def test_a_connection_that_is_reset_behind_a_notice_is_known_to_be_lost(
+    open_store: OpenStore,
+    postgres_server: PostgresServer,
+    name: str,
+    door: str,
+    new_loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    """So a server ends that was killed: uvloop reports an error of the socket once, with the data before it."""
+    doors: dict[str, Callable[[PostgresDatabase], Awaitable[Any]]] = {
+        "write": lambda store: store.write(put("last words")),
+        "together": lambda store: store.write(put("last words"), together=touching()),
+        "find": lambda store: store.find(Query("SELECT key FROM tag WHERE key = :key"), key="last words"),
+    }
+    with SilentProxy(("127.0.0.1", postgres_server.port), last_words=NOTICE) as line:
+        url = f"postgresql://postgres@127.0.0.1:{line.port}/{name}"
+        store = open_store(url=url, lock_wait_ms=60_000)
+
+        async def ask() -> None:
+            await ask_everything(store)
+            line.word = b"last words"
+            asked = asyncio.ensure_future(doors[door](store))
+            for _ in range(3):
+                await asyncio.sleep(0)  # it goes out
+            time.sleep(0.2)  # noqa: ASYNC251 - so that the loop finds both at once: the notice and the reset
+            with pytest.raises(ConnectionLost):
+                await asyncio.wait_for(asked, SLOWLY_S)
+
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            runner.run(ask())
+        store.close()
+    assert line.silenced == 1

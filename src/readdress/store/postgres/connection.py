@@ -82,6 +82,8 @@ class Connection:
         self._pgconn.nonblocking = 1
         self._pgconn.enter_pipeline_mode()
         self._socket = self._pgconn.socket
+        self._reset = select.poll()
+        self._reset.register(self._socket, 0)  # errors are told unasked
         self._prepared: dict[tuple[bytes, tuple[int, ...]], bytes] = {}
         self._names_given = 0
         self._exchanges: deque[_Exchange] = deque()
@@ -206,27 +208,33 @@ class Connection:
     # In.
 
     def _receive(self) -> None:
+        try:
+            self._take_what_came()
+            # A loop may tell of a reset once (uvloop), and data that came before it are read first.
+            while not self.is_lost and self._reset.poll(0):
+                self._take_what_came()
+        except psycopg.Error as error:
+            self.abort(str(error))
+
+    def _take_what_came(self) -> None:
         pgconn = self._pgconn
         if self.is_lost:
             return
-        try:
-            pgconn.consume_input()
-            while not self.is_lost and not pgconn.is_busy():
-                result = pgconn.get_result()
-                if result is None:
-                    if self._partial is None:
-                        break
-                    self._take(self._partial)
-                    self._partial = None
-                elif result.status == pq.ExecStatus.PIPELINE_SYNC:
-                    failure = self._exchanges[0].failure
-                    self._end()
-                    if isinstance(failure, ConnectionLost):  # a server that takes no writes any more
-                        self.abort(str(failure))
-                else:
-                    self._partial = result
-        except psycopg.Error as error:
-            self.abort(str(error))
+        pgconn.consume_input()
+        while not self.is_lost and not pgconn.is_busy():
+            result = pgconn.get_result()
+            if result is None:
+                if self._partial is None:
+                    break
+                self._take(self._partial)
+                self._partial = None
+            elif result.status == pq.ExecStatus.PIPELINE_SYNC:
+                failure = self._exchanges[0].failure
+                self._end()
+                if isinstance(failure, ConnectionLost):  # a server that takes no writes any more
+                    self.abort(str(failure))
+            else:
+                self._partial = result
 
     def _take(self, result: "PGresult") -> None:
         if not self._exchanges:  # the server says goodbye
