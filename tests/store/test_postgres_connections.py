@@ -7,6 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from conftest import ManualClock
 from harness.engine import open_beside
 from harness.works import (
     COUNT,
@@ -19,11 +20,12 @@ from harness.works import (
     touching,
     wait_for_backends,
 )
-from readdress.store.database import StoreBusy, StoreUnavailable, Transaction
+from readdress.store.database import StoreBusy, StoreUnavailable, Transaction, Work
 from readdress.store.postgres.connection import Connection
 from readdress.store.postgres.database import PostgresDatabase
 from readdress.store.postgres.failures import ConnectionLost
 from readdress.store.postgres.pool import Pool
+from readdress.store.postgres.together import WORKS_MAX, Lane
 from readdress.store.queries import Query
 
 OpenStore = Callable[..., PostgresDatabase]
@@ -262,6 +264,68 @@ def test_whoever_waits_to_connect_shares_one_attempt() -> None:
         assert all(isinstance(outcome, ConnectionLost) for outcome in outcomes)
         assert len(attempts) == 1 + 3
         pool.close()
+
+    asyncio.run(ask())
+
+
+def lane_of(pool: Pool, clock: ManualClock) -> Lane:
+    async def alone(_: Work[Any]) -> None:
+        raise AssertionError("nobody comes so far")
+
+    return Lane(pool, clock, alone)
+
+
+def test_however_many_wait_in_a_lane_they_share_one_attempt(clock: ManualClock) -> None:
+    attempts: list[int] = []
+
+    async def connect() -> Connection:
+        attempts.append(1)
+        await asyncio.sleep(0.05)
+        raise ConnectionLost("nobody is there")
+
+    async def ask() -> None:
+        pool = Pool(connect, size=4, wait_s=5, answer_s=5)
+        lane = lane_of(pool, clock)
+        asked = (lane.join(keys, frozenset()) for _ in range(5 * WORKS_MAX))
+        outcomes = await asyncio.gather(*asked, return_exceptions=True)
+        assert all(isinstance(outcome, ConnectionLost) for outcome in outcomes)
+        assert len(attempts) == 1
+        pool.close()
+
+    asyncio.run(ask())
+
+
+def test_a_failure_that_nobody_foresaw_reaches_who_waits(clock: ManualClock) -> None:
+    async def connect() -> Connection:
+        raise UnicodeError("label empty or too long")  # as a host's name may be
+
+    async def ask() -> None:
+        pool = Pool(connect, size=4, wait_s=5, answer_s=5)
+        for _ in range(2):
+            with pytest.raises(UnicodeError):
+                await asyncio.wait_for(lane_of(pool, clock).join(keys, frozenset()), QUICKLY_S)
+            with pytest.raises(UnicodeError):
+                await asyncio.wait_for(pool.share(), QUICKLY_S)
+        pool.close()
+
+    asyncio.run(ask())
+
+
+@pytest.mark.parametrize("together", [None, touching()], ids=["alone", "together"])
+def test_a_connection_that_breaks_on_its_way_to_the_next_is_not_lent(open_store: OpenStore, together: Any) -> None:
+    store = open_store(connections_max=1)
+
+    async def ask() -> None:
+        await store.write(keys)
+        here = store._here
+        assert here
+        connection = await here.pool.lend()
+        waiting = asyncio.ensure_future(store.write(put("kept"), together=together))
+        for _ in range(3):
+            await asyncio.sleep(0)  # it waits for the only connection
+        here.pool.give_back(connection)
+        connection.abort("it breaks at this very moment")
+        assert await asyncio.wait_for(waiting, QUICKLY_S) == 1
 
     asyncio.run(ask())
 

@@ -50,7 +50,7 @@ class Pool:
             if len(self._open) - is_shared_open + self._opening < max(1, self.size - 1):
                 return await self._open_one()
             connection = await self._wait_for_one(deadline)
-            if connection is not None:
+            if connection is not None and not connection.is_lost:
                 return connection
 
     def give_back(self, connection: Connection) -> None:

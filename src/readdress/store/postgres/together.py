@@ -142,8 +142,12 @@ class Lane:
         """Whether everyone has been told what came of it."""
         try:
             connection = await self._pool.lend()
-        except StoreError as error:
+        except StoreBusy as error:
             _tell_all(batch, error)
+            return True
+        except Exception as error:  # noqa: BLE001 - none comes for those who wait behind them, either
+            _tell_all([*batch, *self._waiting], error)
+            self._waiting.clear()
             return True
         try:
             await self._run_batch(connection, batch)
