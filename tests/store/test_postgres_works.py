@@ -460,14 +460,17 @@ def test_the_systems_own_server_serves_too(clock: ManualClock) -> None:
         store.close()
 
 
+@pytest.mark.parametrize(
+    ("habit", "ours"), [("off", "on"), ("local", "on"), ("remote_write", "on"), ("remote_apply", "remote_apply")]
+)
 def test_every_connection_is_durable_and_bounded_in_time(
-    open_store: OpenStore, postgres_server: PostgresServer, name: str
+    open_store: OpenStore, postgres_server: PostgresServer, name: str, habit: str, ours: str
 ) -> None:
-    # contract 6: a commit is on the disk before the reply, whatever is the server's habit.
-    postgres_server.execute(f"ALTER DATABASE {name} SET synchronous_commit = off")
+    # contract 6: a commit is on every disk that the server waits for before the reply, whatever is its habit.
+    postgres_server.execute(f"ALTER DATABASE {name} SET synchronous_commit = {habit}")
     store = open_store(lock_wait_ms=1_234)
     wanted = {
-        "synchronous_commit": "on",
+        "synchronous_commit": ours,
         "lock_timeout": "1234ms",
         "idle_in_transaction_session_timeout": "3234ms",
         "statement_timeout": "31234ms",

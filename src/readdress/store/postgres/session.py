@@ -131,5 +131,5 @@ SELECT set_config('lock_timeout', '{target.lock_wait_ms}', false),
     set_config('client_encoding', 'UTF8', false),
     set_config('jit', 'off', false),
     set_config('synchronous_commit', CASE current_setting('synchronous_commit')
-        WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, false)
+        WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, false)
 """
