@@ -57,6 +57,30 @@ def test_what_is_no_host_and_port_is_refused(text: str) -> None:
         split_host_port("smtp", text)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://readdress:{}@a.example/mail",
+        "postgresql://readdress:{}@a.example:1,[::1]:2/mail?target_session_attrs=read-write",
+        "postgresql://readdress@/mail?host=a.example,b.example&port=1,2&password={}&target_session_attrs=read-write",
+        "postgresql://a.example/mail?sslpassword={}",
+        "postgresql://readdress:{}/more@a.example/mail",
+        "postgresql://readdress:{}@more@a.example/mail",
+        "postgresql://readdress:more?{}@a.example/mail?port=1",
+    ],
+)
+def test_a_databases_password_is_not_shown(url: str) -> None:
+    shown = Config(database=url.format("secret")).database_shown
+    assert "secret" not in shown
+    assert "more" not in shown
+    assert "a.example" in shown
+
+
+@pytest.mark.parametrize("url", ["sqlite:////srv/a:b@c.db", "postgresql://readdress@/mail?host=a,b&port=1,2"])
+def test_a_url_without_a_password_is_shown_as_it_is(url: str) -> None:
+    assert Config(database=url).database_shown == url
+
+
 def test_every_setting_is_documented() -> None:
     text = (ROOT / "docs" / "operations.md").read_text("utf-8")
     for name in Config.__struct_fields__:

@@ -15,7 +15,7 @@ from msgspec import Meta
 ENVIRONMENT_PREFIX = "READDRESS_"
 
 # In front of the host, or among the parameters behind it.
-_PASSWORD = re.compile(r"(://[^/@:]*:)[^/@]*(?=@)|([?&]password=)[^&]*")
+_PASSWORD = re.compile(r"(://[^/@:]*:)(?:[^?]*|[^/@]*)(?=@)|([?&](?:ssl)?password=)[^&]*")
 
 Count = Annotated[int, Meta(ge=1)]
 CountOrNone = Annotated[int, Meta(ge=0)]  # 0 is no limit

@@ -12,6 +12,7 @@ import pytest
 
 from conftest import ManualClock
 from harness.postgres import PostgresServer, children_of, system_binaries
+from harness.process import free_port
 from harness.programs import require
 from readdress.store.database import SchemaError, StoreUnavailable, Together, Transaction
 from readdress.store.migrations import load_migrations
@@ -141,12 +142,31 @@ def test_which_schemas_a_program_serves(postgres_server: PostgresServer, change:
 
 
 @pytest.mark.parametrize(
-    "url", ["postgresql://u:secret@127.0.0.1:1/x", "postgresql://u:secret@127.0.0.1/x?port=nonsense"]
+    "url",
+    [
+        "postgresql://u:secret@127.0.0.1:1/x",
+        "postgresql://u:secret@127.0.0.1/x?port=nonsense",
+        "postgresql://u@/x?host=127.0.0.1,127.0.0.1&port=1,2&password=secret",
+        # A password has to have these as %2F and %40: libpq takes its parts for a port, a host or a name.
+        "postgresql://u:secret/word@127.0.0.1:1/x",
+        "postgresql://u:1/secret@127.0.0.1/x",
+        "postgresql://u:pass@secret@127.0.0.1:1/x",
+    ],
 )
 def test_a_server_that_is_not_there_is_said_without_the_password(url: str) -> None:
     with pytest.raises(SchemaError) as refused:
         PostgresDatabase(url, clock=ManualClock(), lock_wait_ms=LOCK_WAIT_MS)
     assert "secret" not in str(refused.value)
+
+
+def test_of_several_hosts_the_one_that_answers_is_found(postgres_server: PostgresServer) -> None:
+    name = postgres_server.create_database()
+    ports = f"{free_port()},{postgres_server.port}"
+    url = f"postgresql://postgres@/{name}?host=127.0.0.1,127.0.0.1&port={ports}&target_session_attrs=read-write"
+    with closing(PostgresDatabase(url, clock=ManualClock(), lock_wait_ms=LOCK_WAIT_MS)) as store:
+        assert store.run(look)
+        assert asyncio.run(store.write(look))
+    postgres_server.drop_database(name)
 
 
 def test_programs_that_start_at_once_on_an_empty_database_all_start(postgres_server: PostgresServer) -> None:

@@ -5,6 +5,7 @@ whose locks the server then takes back.
 """
 
 import asyncio
+import re
 from typing import Any, NamedTuple
 
 import psycopg
@@ -32,6 +33,8 @@ _DEFAULTS: dict[str, str | int] = {
     "keepalives_count": 2,
     "tcp_user_timeout": TCP_TIMEOUT_MS,
 }
+# What libpq takes for them in a URL; the rest of a password with @ or / would be a host, a port or a name to it.
+_CREDENTIALS = re.compile(r"(?<=://)[^/@]*@")
 
 
 class Target(NamedTuple):
@@ -48,7 +51,9 @@ class Target(NamedTuple):
 
 
 def read_url(url: str, *, lock_wait_ms: int) -> Target:
-    """What the URL says goes before our defaults. Raises SchemaError."""
+    """What the URL says goes before our defaults. Raises SchemaError, which holds nothing of a password."""
+    if "@" in _CREDENTIALS.sub("", url.partition("?")[0]):
+        raise SchemaError("the database's URL can't be read: an @ or / in a user or password is written %40 or %2F")
     try:
         given = conninfo_to_dict(url)
     except psycopg.Error as error:
