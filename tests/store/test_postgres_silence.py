@@ -1,18 +1,23 @@
 """A PostgreSQL that falls silent or hangs up at the worst moment: everyone is told within a bound."""
 
 import asyncio
+import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import psycopg
 import pytest
 import uvloop
 
+from conftest import ManualClock
 from harness.postgres import PostgresServer
 from harness.silent_proxy import SilentProxy
 from harness.works import COUNT, keys, put, touching
-from readdress.store.postgres.database import PostgresDatabase
+from readdress.store.postgres.database import ANSWER_S_MAX, PostgresDatabase
 from readdress.store.postgres.failures import ConnectionLost
+from readdress.store.postgres.pool import WATCH_INTERVAL_S
 from readdress.store.postgres.session import CONNECT_TIMEOUT_S
 from readdress.store.queries import Query
 
@@ -91,3 +96,54 @@ def test_a_connection_that_is_reset_behind_a_notice_is_known_to_be_lost(
             runner.run(ask())
         store.close()
     assert line.silenced == 1
+
+
+@contextmanager
+def no_standby(server: PostgresServer, name: str) -> Iterator[None]:
+    """Commits wait for a standby that is away, from the first moment to the last."""
+    is_over = threading.Event()
+
+    def commit() -> None:
+        with psycopg.connect(server.url(name), autocommit=True) as other:
+            other.execute("CREATE TABLE probe ()")
+            while not is_over.is_set():
+                other.execute("INSERT INTO probe DEFAULT VALUES")
+
+    committing = threading.Thread(target=commit)
+    committing.start()
+    server.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+    server.execute("SELECT pg_reload_conf()")
+    while not server.execute("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'SyncRep'"):
+        time.sleep(0.01)
+    yield
+    is_over.set()
+    server.execute("ALTER SYSTEM RESET synchronous_standby_names")
+    server.execute("SELECT pg_reload_conf()")
+    committing.join()
+
+
+def test_a_commit_that_no_standby_confirms_is_not_told_as_done(clock: ManualClock) -> None:
+    """What the server keeps to itself meanwhile counts as soon as there is one."""
+    with PostgresServer() as server:
+        name = server.create_database()
+        store = PostgresDatabase(server.url(name), clock=clock, lock_wait_ms=500)
+
+        async def ask() -> None:
+            asked = asyncio.gather(
+                store.write(put("alone")),
+                store.write(put("together"), together=touching()),
+                asyncio.to_thread(store.run, put("in a thread")),
+                return_exceptions=True,
+            )
+            outcomes = await asyncio.wait_for(asked, 0.5 + ANSWER_S_MAX + WATCH_INTERVAL_S + SLOWLY_S)
+            assert all(isinstance(outcome, ConnectionLost) for outcome in outcomes), outcomes
+            assert await asyncio.wait_for(store.read(keys), SLOWLY_S) == []  # readers wait for nobody
+
+        with no_standby(server, name):
+            asyncio.run(ask())
+        assert store.run(put("afterwards")) == 1
+        deadline = time.monotonic() + SLOWLY_S
+        while (found := store.run(keys)) != ["afterwards", "alone", "in a thread", "together"]:
+            assert time.monotonic() < deadline, found
+            time.sleep(0.01)
+        store.close()
