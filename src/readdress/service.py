@@ -27,7 +27,7 @@ from readdress.api.rates import Rate, Rates
 from readdress.clock import Clock
 from readdress.config import UNIX_PREFIX, Config, ConfigError, split_host_port
 from readdress.databases import open_database
-from readdress.directory import instances, settings
+from readdress.directory import instances, settings, texts
 from readdress.gateway.app import Gateway, Settings
 from readdress.gateway.protocol import HttpProtocol
 from readdress.inbox import messages
@@ -47,6 +47,7 @@ log = logging.getLogger("readdress")
 DEV_KEY = "test"
 DEV_INSTANCE = "12345678-1234-1234-1234-123456789012"
 MAINTENANCE_INTERVAL_S = 60
+INDEX_INTERVAL_S = 1
 
 # Amazon Connect's published figures, for `aws_limits` (contract 5).
 AWS_QUOTAS = Quotas(addresses_max=100, instances_max=2)
@@ -168,6 +169,7 @@ class Service:
             with contextlib.suppress(NotImplementedError, ValueError):  # Windows; not the main thread
                 loop.add_signal_handler(number, stop.set)
         maintenance = asyncio.create_task(self._maintain())
+        indexing = asyncio.create_task(self._index_texts())
         runner = asyncio.create_task(self._runner.run())
         try:
             on_ready(await self._listen())
@@ -177,6 +179,7 @@ class Service:
         finally:
             self._is_ready = False
             maintenance.cancel()
+            indexing.cancel()
             doors = (self._http, self._smtp, self._lmtp, self._smtp_tls, self._socketmap)
             await asyncio.gather(*(door.stop() for door in doors if door))
             self._runner.stop(self.config.drain_ms / 1000)
@@ -256,6 +259,16 @@ class Service:
             except StoreError:
                 log.warning("maintenance is put off", exc_info=True)
             await asyncio.sleep(MAINTENANCE_INTERVAL_S)
+
+    async def _index_texts(self) -> None:
+        """Tell the index of texts of new addresses, on a thread: a batch takes some ten milliseconds."""
+        while await self.database.read(lambda tx: tx.has_text_table):
+            try:
+                while await self.database.read(texts.is_due):
+                    await asyncio.to_thread(self.database.run, texts.index_some)
+            except StoreError:
+                log.warning("the index of texts is put off", exc_info=True)
+            await asyncio.sleep(INDEX_INTERVAL_S)
 
 
 class _HttpServer:

@@ -7,8 +7,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from readdress.directory import addresses, instances, search, tags
-from readdress.directory.search import All, AnyOf, Condition, Tag, Text
+from harness.engine import POSTGRES, Engine
+from harness.tables import check_promises
+from readdress.directory import addresses, instances, search, tags, texts
+from readdress.directory.conditions import FIELDS, All, AnyOf, Condition, Tag, Text
+from readdress.errors import InvalidParameterException
 from readdress.store.database import Database, Transaction
 
 
@@ -74,25 +77,37 @@ def publish_all(tx: Transaction) -> None:
             tags.put(tx, prefix + known.id, known.tags)
 
 
-@pytest.fixture
-def published(database: Database) -> Database:
+def index(database: Database, *, upto: int | None = None) -> None:
+    """Have the index take in all addresses, or so many."""
+    while database.run(lambda tx: texts.index_some(tx, batch=upto or 1)) and not upto:
+        pass
+
+
+@pytest.fixture(params=["new", "half of them indexed", "indexed"])
+def published(request: pytest.FixtureRequest, engine: Engine, database: Database) -> Database:
+    """KNOWN, as they are found before and after the index of texts has taken them in."""
     database.run(publish_all)
+    if request.param != "new":
+        if engine.name == POSTGRES:
+            pytest.skip("PostgreSQL has the index of the table itself")
+        index(database, upto=len(KNOWN) if request.param.startswith("half") else None)
     return database
 
 
-def find(database: Database, condition: Condition, *, after_id: str = "", limit: int = 100) -> list[str]:
-    hits, count = database.run(
-        lambda tx: search.search(tx, instance_id="one", condition=condition, after_id=after_id, limit=limit)
-    )
-    if not after_id and limit == 100:
-        assert count == len(hits)
-    return [hit.id for hit in hits]
+def find_page(database: Database, condition: Condition, after: str | None = None, limit: int = 100) -> search.Page:
+    return database.run(lambda tx: search.search(tx, instance_id="one", condition=condition, after=after, limit=limit))
+
+
+def find(database: Database, condition: Condition) -> list[str]:
+    page = find_page(database, condition)
+    assert page.total == len(page.hits)
+    return [hit.id for hit in page.hits]
 
 
 leaves: st.SearchStrategy[Condition] = st.one_of(
     st.builds(
         Text,
-        st.sampled_from(sorted(search.FIELDS)),
+        st.sampled_from(sorted(FIELDS)),
         st.sampled_from(["EXACT", "STARTS_WITH", "CONTAINS"]),
         st.sampled_from(WORDS) | st.text(st.characters(exclude_categories=["C"]), max_size=3),
     ),
@@ -136,12 +151,59 @@ def test_known_searches_find_known_addresses(published: Database, condition: Con
     assert find(published, condition) == expected
 
 
-@pytest.mark.parametrize("page", [1, 2, 4, 6, 7])
-def test_pages_put_together_are_the_whole_in_order(published: Database, page: int) -> None:
+@pytest.mark.parametrize("limit", [1, 2, 4, 6, 7])
+@pytest.mark.parametrize(
+    ("condition", "expected"),
+    [
+        (All([]), ["1", "2", "3", "4", "5", "6"]),
+        (Text("emailaddress", "CONTAINS", "example"), ["1", "2", "3", "4", "5", "6"]),
+        (Tag("team", "support"), ["1"]),
+        (All([AnyOf([]), Tag("team", "support")]), []),
+    ],
+    ids=str,
+)
+def test_pages_put_together_are_the_whole_in_order(
+    published: Database, condition: Condition, expected: list[str], limit: int
+) -> None:
     found: list[str] = []
-    while hits := find(published, All([]), after_id=found[-1] if found else "", limit=page):
-        found += hits
-    assert found == [known.id for known in KNOWN]
+    after: str | None = None
+    while True:
+        page = find_page(published, condition, after, limit)
+        assert page.total == len(expected)
+        assert len(page.hits) <= limit
+        found += [hit.id for hit in page.hits]
+        after = page.next_after
+        if after is None:
+            break
+    assert found == expected
+
+
+def test_hits_are_counted_to_a_bound(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "COUNT_MAX", 4)
+    database.run(publish_all)
+    for condition in (All([]), Text("emailaddress", "CONTAINS", "example")):
+        assert find_page(database, condition, limit=2).total == 4
+    assert find_page(database, Text("emailaddress", "CONTAINS", "example.com"), limit=2).total == 3
+
+
+def test_what_changed_or_went_after_it_was_indexed_is_found_as_it_is(published: Database) -> None:
+    def change(tx: Transaction) -> None:
+        addresses.update(tx, "1", display_name="Front office", description=None)
+        addresses.delete(tx, instance_id="one", address_id="2")
+
+    assert find(published, Text("displayname", "CONTAINS", "help desk")) == ["1"]
+    published.run(change)
+    assert find(published, Text("displayname", "CONTAINS", "help desk")) == []
+    assert find(published, Text("displayname", "STARTS_WITH", "front")) == ["1"]
+    assert find(published, Text("emailaddress", "CONTAINS", "sales@")) == []
+    check_promises(published)
+
+
+def test_a_position_of_another_database_is_refused(published: Database) -> None:
+    condition = Text("emailaddress", "CONTAINS", "example")
+    if published.run(lambda tx: tx.has_text_table):
+        with pytest.raises(InvalidParameterException, match="Begin the query again"):
+            find_page(published, condition, after="01890a5d-ac96-774b-bcce-b302099a8057")
 
 
 def test_a_search_of_the_longest_value_is_served(published: Database) -> None:

@@ -59,6 +59,10 @@ class FailingTransaction:
     def send(self, query: Query, **parameters: Any) -> None:
         self._failure.around(lambda: self._tx.send(query, **parameters))
 
+    @property
+    def has_text_table(self) -> bool:
+        return self._tx.has_text_table
+
     def lock(self, query: Query, **parameters: Any) -> None:
         self._failure.around(lambda: self._tx.lock(query, **parameters))
 

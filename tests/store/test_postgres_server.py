@@ -15,7 +15,7 @@ from harness.postgres import PostgresServer, children_of, system_binaries
 from harness.process import free_port
 from harness.programs import require
 from readdress.store.database import SchemaError, StoreUnavailable, Together, Transaction
-from readdress.store.migrations import load_migrations
+from readdress.store.migrations import POSTGRES, load_migrations
 from readdress.store.postgres import session
 from readdress.store.postgres.database import ANSWER_S_MAX, PostgresDatabase
 from readdress.store.queries import Query
@@ -174,7 +174,7 @@ def test_programs_that_start_at_once_on_an_empty_database_all_start(postgres_ser
     with ThreadPoolExecutor(6) as threads:
         for store in threads.map(lambda _: open_store(postgres_server, "empty"), range(6)):
             store.close()
-    steps = [step.version for step in load_migrations(clustered="")]
+    steps = [step.version for step in load_migrations(POSTGRES, clustered="")]
     rows = postgres_server.execute("SELECT version FROM schema_version ORDER BY 1", "empty")
     assert [version for (version,) in rows] == steps
     postgres_server.drop_database("empty")

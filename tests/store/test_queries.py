@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import readdress
-from readdress.store.migrations import load_migrations
+from readdress.store.migrations import SQLITE, load_migrations
 from readdress.store.queries import Queries, load_queries
 
 SOURCE = Path(readdress.__file__).parent
@@ -70,10 +70,10 @@ def test_every_statement_is_used(path: Path, name: str) -> None:
 def test_every_whole_statement_fits_the_schema(path: Path, name: str) -> None:
     query = getattr(queries_of(path), name).replace("{where}", "1 = 1")
     if not re.match(r"(SELECT|INSERT|UPDATE|DELETE|WITH)\b", query):
-        assert name.startswith("search_"), "only search is put together of fragments"
+        assert name.startswith("where_"), "only search is put together of fragments"
         return
     with closing(sqlite3.connect(":memory:")) as connection:
-        for step in load_migrations(clustered="WITHOUT ROWID"):
+        for step in load_migrations(SQLITE, clustered="WITHOUT ROWID"):
             for statement in step.statements:
                 connection.execute(statement)
         connection.execute(f"EXPLAIN {query}", dict.fromkeys(re.findall(r":(\w+)", query), "1"))

@@ -16,7 +16,7 @@ from harness.engine import open_beside
 from harness.tables import dump
 from readdress.store import sqlite as store
 from readdress.store.database import SchemaError, StoreBusy, StoreError, StoreFull, StoreUnavailable, Transaction
-from readdress.store.migrations import Step, load_migrations
+from readdress.store.migrations import SQLITE, Step, load_migrations
 from readdress.store.queries import Query
 from readdress.store.sqlite import SqliteDatabase, read_once
 
@@ -401,7 +401,7 @@ def test_looking_at_no_database_says_what_to_do(tmp_path: Path, clock: ManualClo
 def test_a_newer_schema_is_refused_and_the_sentence_says_what_to_do(database: SqliteDatabase) -> None:
     database.run(put("kept"))
     database.close()
-    newest = load_migrations(clustered="")[-1].version
+    newest = load_migrations(SQLITE, clustered="")[-1].version
     with closing(sqlite3.connect(database._path)) as connection, connection:
         connection.execute("INSERT INTO schema_version VALUES (?, 'after', 0)", (newest + 1,))
     before = dump(database._path)
@@ -414,7 +414,7 @@ def test_every_step_of_the_schema_runs_once_and_in_order(tmp_path: Path, clock: 
     for _ in range(3):
         SqliteDatabase(tmp_path / "x.db", clock=clock, lock_wait_ms=1_000).close()
         clock.advance(1_000)
-    steps = load_migrations(clustered="")
+    steps = load_migrations(SQLITE, clustered="")
     versions = [step.version for step in steps]
     assert versions == sorted(set(versions))
     assert dump(tmp_path / "x.db")["schema_version"] == [
@@ -434,8 +434,8 @@ STEPS = [
 
 
 def with_steps(monkeypatch: pytest.MonkeyPatch, steps: list[Step]) -> None:
-    present = load_migrations(clustered="WITHOUT ROWID")
-    monkeypatch.setattr(store, "load_migrations", lambda **_: [*present, *steps])
+    present = load_migrations(SQLITE, clustered="WITHOUT ROWID")
+    monkeypatch.setattr(store, "load_migrations", lambda *_, **__: [*present, *steps])
 
 
 def test_new_steps_run_on_an_old_database_and_keep_what_is_in_it(

@@ -1,15 +1,15 @@
 """The seven operations on email addresses and aliases, as Amazon Connect documents them."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from msgspec import Meta
 
 from readdress.address import fold_domain, split_address
 from readdress.api import paging
 from readdress.api.access import Caller
+from readdress.api.criteria import SearchCriteria, SearchFilter, to_condition
 from readdress.api.operation import Kind, Operations
 from readdress.api.shapes import (
-    TEXT_CONTROLS_ONLY,
     AliasConfiguration,
     Answer,
     ClientToken,
@@ -28,7 +28,6 @@ from readdress.directory import addresses, aliases, instances, search, settings,
 from readdress.errors import (
     DuplicateResourceException,
     IdempotencyException,
-    InvalidParameterException,
     ResourceConflictException,
     ServiceQuotaExceededException,
 )
@@ -41,10 +40,7 @@ _ADDRESS = "instance/{instance_id}/email-address/{email_address_id}"
 _ALIAS = "instance/{instance_id}/email-address/{alias_configuration.email_address_id}"
 _ANY_ADDRESS = "instance/{instance_id}/email-address/*"
 
-SEARCH_DEPTH_MAX = 8
-SEARCH_CONDITIONS_MAX = 100
 SEARCH_PAGE_DEFAULT = 100
-_SearchValue = Annotated[str, Meta(max_length=4096), TEXT_CONTROLS_ONLY]
 
 
 class CreateEmailAddressRequest(Request):
@@ -93,33 +89,6 @@ class AliasRequest(Request):
     instance_id: InstanceId
     alias_configuration: AliasConfiguration
     client_token: ClientToken | None = None
-
-
-class StringCondition(Shape):
-    field_name: _SearchValue | None = None
-    value: _SearchValue | None = None
-    comparison_type: Literal["STARTS_WITH", "CONTAINS", "EXACT"] | None = None
-
-
-class SearchCriteria(Shape):
-    or_conditions: "list[SearchCriteria] | None" = None
-    and_conditions: "list[SearchCriteria] | None" = None
-    string_condition: StringCondition | None = None
-
-
-class TagCondition(Shape):
-    tag_key: _SearchValue | None = None
-    tag_value: _SearchValue | None = None
-
-
-class TagFilter(Shape):
-    or_conditions: list[list[TagCondition]] | None = None
-    and_conditions: list[TagCondition] | None = None
-    tag_condition: TagCondition | None = None
-
-
-class SearchFilter(Shape):
-    tag_filter: TagFilter | None = None
 
 
 class SearchEmailAddressesRequest(Request):
@@ -200,16 +169,17 @@ def search_email_addresses(
     """The instance's addresses that meet the criteria and the filter, in order of creation."""
     instances.get(tx, account=caller.scope.account, instance_id=request.instance_id)
     query = (request.instance_id, request.search_criteria, request.search_filter)
-    after_id = paging.decode_token(request.next_token, *query) or ""
-    condition = search.All([*_criteria(request.search_criteria), *_tag_filter(request.search_filter)])
-    page = request.max_results or SEARCH_PAGE_DEFAULT
-    hits, count = search.search(
-        tx, instance_id=request.instance_id, condition=condition, after_id=after_id, limit=page + 1
+    page = search.search(
+        tx,
+        instance_id=request.instance_id,
+        condition=to_condition(request.search_criteria, request.search_filter),
+        after=paging.decode_token(request.next_token, *query),
+        limit=request.max_results or SEARCH_PAGE_DEFAULT,
     )
     return SearchEmailAddressesAnswer(
-        email_addresses=[_metadata(caller, hit) for hit in hits[:page]],
-        approximate_total_count=count,
-        next_token=paging.encode_token(hits[page - 1].id, *query) if len(hits) > page else None,
+        email_addresses=[_metadata(caller, hit) for hit in page.hits],
+        approximate_total_count=page.total,
+        next_token=paging.encode_token(page.next_after, *query) if page.next_after else None,
     )
 
 
@@ -295,88 +265,3 @@ def _metadata(caller: Caller, address: addresses.EmailAddress) -> EmailAddressMe
         display_name=address.display_name,
         alias_configurations=_configurations(address),
     )
-
-
-# From the wire's criteria to the directory's conditions. Parts that stand side by side must all hold.
-
-
-class _Budget:
-    """How many conditions a request may still spend."""
-
-    def __init__(self) -> None:
-        self.left = SEARCH_CONDITIONS_MAX
-
-    def spend(self, member: str) -> None:
-        self.left -= 1
-        if self.left < 0:
-            raise InvalidParameterException(
-                f"{member}: a search has at most {SEARCH_CONDITIONS_MAX} conditions. Ask in several searches."
-            )
-
-
-def _criteria(criteria: SearchCriteria | None) -> list[search.Condition]:
-    return _criterion(criteria, "SearchCriteria", SEARCH_DEPTH_MAX, _Budget()) if criteria else []
-
-
-def _criterion(criteria: SearchCriteria, member: str, depth_left: int, budget: _Budget) -> list[search.Condition]:
-    if not depth_left:
-        raise InvalidParameterException(f"{member}: conditions nest at most {SEARCH_DEPTH_MAX} deep.")
-    conditions: list[search.Condition] = []
-    if criteria.string_condition or not (criteria.and_conditions or criteria.or_conditions):
-        budget.spend(member)  # an empty one costs the database as much
-    if criteria.string_condition:
-        conditions.append(_text(criteria.string_condition, f"{member}.StringCondition"))
-    for children, name, kind in (
-        (criteria.and_conditions, "AndConditions", search.All),
-        (criteria.or_conditions, "OrConditions", search.AnyOf),
-    ):
-        if children:
-            inner = [
-                search.All(_criterion(child, f"{member}.{name}[{at}]", depth_left - 1, budget))
-                for at, child in enumerate(children)
-            ]
-            conditions.append(kind(inner))
-    return conditions
-
-
-def _text(condition: StringCondition, member: str) -> search.Text:
-    field = (condition.field_name or "").lower()
-    if field not in search.FIELDS:
-        raise InvalidParameterException(f"{member}.FieldName: has to be EmailAddress, DisplayName or Description.")
-    if condition.value is None:
-        raise InvalidParameterException(f"{member}.Value: is required. Give it a value.")
-    if condition.comparison_type is None:
-        raise InvalidParameterException(f"{member}.ComparisonType: is required. Give EXACT, STARTS_WITH or CONTAINS.")
-    return search.Text(field, condition.comparison_type, condition.value)
-
-
-def _tag_filter(search_filter: SearchFilter | None) -> list[search.Condition]:
-    tag_filter = search_filter.tag_filter if search_filter else None
-    if tag_filter is None:
-        return []
-    member, budget = "SearchFilter.TagFilter", _Budget()
-    conditions: list[search.Condition] = []
-    if tag_filter.tag_condition:
-        conditions.append(_tag(tag_filter.tag_condition, f"{member}.TagCondition", budget))
-    if tag_filter.and_conditions:
-        conditions.extend(_tags(tag_filter.and_conditions, f"{member}.AndConditions", budget))
-    if tag_filter.or_conditions:
-        alternatives = [
-            search.All(_tags(group, f"{member}.OrConditions[{at}]", budget))
-            for at, group in enumerate(tag_filter.or_conditions)
-        ]
-        conditions.append(search.AnyOf(alternatives))
-    return conditions
-
-
-def _tags(conditions: list[TagCondition], member: str, budget: _Budget) -> list[search.Condition]:
-    if not conditions:
-        budget.spend(member)
-    return [_tag(condition, f"{member}[{at}]", budget) for at, condition in enumerate(conditions)]
-
-
-def _tag(condition: TagCondition, member: str, budget: _Budget) -> search.Tag:
-    budget.spend(member)
-    if not condition.tag_key:
-        raise InvalidParameterException(f"{member}.TagKey: is required. Give it a value.")
-    return search.Tag(condition.tag_key, condition.tag_value)

@@ -140,28 +140,3 @@ DELETE FROM tag WHERE resource_id = :resource_id AND key = :key;
 
 -- delete_tags
 DELETE FROM tag WHERE resource_id = :resource_id;
-
--- search_page
--- {where} is built of the fragments below; the order is that of creation, which never changes.
-SELECT e.id, e.instance_id, e.address, e.display_name, e.description, e.created_ms, e.modified_ms, r.alias_id
-FROM email_address e LEFT JOIN alias r ON r.primary_id = e.id
-WHERE e.instance_id = :instance_id AND e.id > :after_id AND {where}
-ORDER BY e.id LIMIT :limit;
-
--- search_count
-SELECT count(*) FROM email_address e WHERE e.instance_id = :instance_id AND {where};
-
--- search_exact
-{column} = :{value};
-
--- search_starts_with
-substr({column}, 1, length(:{value})) = :{value};
-
--- search_contains
-{column} LIKE :{value} ESCAPE '!';
-
--- search_tag
-EXISTS (SELECT 1 FROM tag t WHERE t.resource_id = e.id AND t.key = :{key} AND t.value = :{value});
-
--- search_tag_key
-EXISTS (SELECT 1 FROM tag t WHERE t.resource_id = e.id AND t.key = :{key})

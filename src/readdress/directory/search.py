@@ -1,102 +1,91 @@
-"""Search among an instance's addresses: a tree of conditions, compiled to SQL, paged by key in order of creation.
+"""Search among an instance's addresses, paged by key in order of creation, at a cost that the hits decide.
 
-Text is compared without letter case. The order is that of the ids, which never change, so a page token stays good
-while addresses come and go.
+A page goes on behind a position that never changes, so a page token stays good while addresses come and go. Hits are
+looked up by their texts where the engine has a table for that, else by a tag, else in a walk over all addresses.
 """
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
-from readdress.address import fold
+from readdress.directory import texts
 from readdress.directory.addresses import EmailAddress
-from readdress.store.database import Transaction
-from readdress.store.queries import Query, load_queries
+from readdress.directory.conditions import All, Condition, Tag, compile_where, sql
+from readdress.errors import InvalidParameterException
+from readdress.store.database import Row, Transaction
+from readdress.store.queries import Query
 
-sql = load_queries(__package__, "directory.sql")
-
-# What may be searched, by its API name without letter case (contract 5).
-FIELDS = {
-    "emailaddress": "e.address_folded",
-    "displayname": "e.display_name_folded",
-    "description": "e.description_folded",
-}
-
-EXACT, STARTS_WITH, CONTAINS = "EXACT", "STARTS_WITH", "CONTAINS"
+# As far as hits are counted.
+COUNT_MAX = 1_000
 
 
-class Text(NamedTuple):
-    """A field compared with a value; `field` is a key of FIELDS, `comparison` one of the three."""
+class Page(NamedTuple):
+    """Hits, how many there are on all pages (COUNT_MAX may mean more), and the position of the last if more follow."""
 
-    field: str
-    comparison: str
-    value: str
-
-
-class Tag(NamedTuple):
-    """A tag that the address carries; without a value, any value."""
-
-    key: str
-    value: str | None
+    hits: list[EmailAddress]
+    total: int
+    next_after: str | None
 
 
-class All(NamedTuple):
-    conditions: "Sequence[Condition]"
+class _Place(NamedTuple):
+    """Where hits are: what lists them behind a position, what counts them, and what both need to know."""
+
+    listing: Query
+    counting: Query
+    parameters: dict[str, Any]
 
 
-class AnyOf(NamedTuple):
-    conditions: "Sequence[Condition]"
-
-
-Condition: TypeAlias = Text | Tag | All | AnyOf
-
-
-def search(
-    tx: Transaction, *, instance_id: str, condition: Condition, after_id: str, limit: int
-) -> tuple[list[EmailAddress], int]:
-    """At most `limit` hits beyond `after_id`, and how many there are in all."""
+def search(tx: Transaction, *, instance_id: str, condition: Condition, after: str | None, limit: int) -> Page:
+    """At most `limit` hits beyond the position `after`. Raises InvalidParameterException for what is no position."""
     parameters: dict[str, Any] = {"instance_id": instance_id}
-    where = _compile(condition, parameters)
-    count = tx.one(_with_where(sql.search_count, where), **parameters)
-    rows = tx.all(_with_where(sql.search_page, where), after_id=after_id, limit=limit, **parameters)
-    return [EmailAddress(*row) for row in rows], count[0] if count else 0
+    where = compile_where(condition, parameters)
+    expression = texts.expression(condition) if tx.has_text_table else None
+    position: str | int = after or ""
+    if expression:
+        position = _number(after)
+        indexed = _Place(texts.sql.list_indexed, texts.sql.count_indexed, {"expression": expression})
+        places = [indexed, _Place(texts.sql.list_new, texts.sql.count_new, {})]
+    elif tag := _find_tag(condition):
+        places = [_Place(sql.list_tagged, sql.count_tagged, {"tag_key": tag.key, "tag_value": tag.value})]
+    else:
+        places = [_Place(sql.list_all, sql.count_all, {})]
+    rows: list[Row] = []
+    for place in places:
+        if len(rows) <= limit:
+            room = limit + 1 - len(rows)
+            listing = _with_where(place.listing, where)
+            rows += tx.all(listing, after=position, limit=room, **place.parameters, **parameters)
+    more = len(rows) > limit
+    count = _count(tx, places, where, parameters) if more or after else len(rows)
+    return Page([EmailAddress(*row[1:]) for row in rows[:limit]], count, str(rows[limit - 1][0]) if more else None)
+
+
+def _count(tx: Transaction, places: list[_Place], where: str, parameters: dict[str, Any]) -> int:
+    count = 0
+    for place in places:
+        if count < COUNT_MAX:
+            row = tx.one(_with_where(place.counting, where), limit=COUNT_MAX - count, **place.parameters, **parameters)
+            count += row[0] if row else 0
+    return count
+
+
+def _find_tag(condition: Condition) -> Tag | None:
+    """A tag that every hit carries, with its value."""
+    match condition:
+        case Tag(_, str()):
+            return condition
+        case All(conditions):
+            return next(filter(None, map(_find_tag, conditions)), None)
+        case _:
+            return None
+
+
+def _number(after: str | None) -> int:
+    try:
+        return int(after or 0)
+    except ValueError:
+        raise InvalidParameterException(
+            "NextToken: it comes from another database. Begin the query again without one."
+        ) from None
 
 
 def _with_where(query: Query, where: str) -> Query:
     return Query(query.replace("{where}", where))
-
-
-def _compile(condition: Condition, parameters: dict[str, Any]) -> str:
-    """The WHERE text of a condition; values go to `parameters`, never into the text."""
-    match condition:
-        case Text(field, comparison, value):
-            return _compile_text(FIELDS[field], comparison, value, parameters)
-        case Tag(key, value):
-            fragment = sql.search_tag_key if value is None else sql.search_tag
-            fragment = Query(fragment.replace("{key}", _bind(key, parameters)))
-            return fragment if value is None else fragment.replace("{value}", _bind(value, parameters))
-        case All(conditions):
-            return _join(" AND ", "1 = 1", conditions, parameters)
-        case AnyOf(conditions):
-            return _join(" OR ", "1 = 0", conditions, parameters)
-
-
-def _compile_text(column: str, comparison: str, value: str, parameters: dict[str, Any]) -> str:
-    folded = fold(value)
-    if comparison == CONTAINS:
-        escaped = folded.replace("!", "!!").replace("%", "!%").replace("_", "!_")
-        fragment, bound = sql.search_contains, f"%{escaped}%"
-    elif comparison == STARTS_WITH:
-        fragment, bound = sql.search_starts_with, folded
-    else:
-        fragment, bound = sql.search_exact, folded
-    return fragment.replace("{column}", column).replace("{value}", _bind(bound, parameters))
-
-
-def _join(word: str, when_empty: str, conditions: Sequence[Condition], parameters: dict[str, Any]) -> str:
-    return "(" + (word.join(_compile(condition, parameters) for condition in conditions) or when_empty) + ")"
-
-
-def _bind(value: str, parameters: dict[str, Any]) -> str:
-    name = f"v{len(parameters)}"
-    parameters[name] = value
-    return name

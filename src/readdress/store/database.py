@@ -44,6 +44,10 @@ class Transaction(Protocol):
     """One transaction: all of it happens, at one instant in the order of all commits, or none of it."""
 
     @property
+    def has_text_table(self) -> bool:
+        """Whether this engine looks texts up in the table `address_text`, and not in an index of `email_address`."""
+
+    @property
     def now_ms(self) -> int:
         """The one time of this transaction."""
 

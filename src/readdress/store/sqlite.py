@@ -33,7 +33,7 @@ from readdress.store.database import (
     Together,
     Work,
 )
-from readdress.store.migrations import AFTER, BEFORE, check_applied, load_migrations, missing_steps
+from readdress.store.migrations import AFTER, BEFORE, SQLITE, check_applied, load_migrations, missing_steps
 from readdress.store.queries import Query
 
 T = TypeVar("T")
@@ -62,6 +62,8 @@ class SqliteTransaction:
     """The Transaction of one connection between its BEGIN and COMMIT."""
 
     __slots__ = ("_connection", "_now_ms")
+
+    has_text_table = True
 
     def __init__(self, connection: sqlite3.Connection, now_ms: int) -> None:
         self._connection = connection
@@ -370,7 +372,7 @@ def _migrate(connection: sqlite3.Connection, clock: Clock) -> list[str]:
     connection.execute("BEGIN IMMEDIATE")
     try:
         connection.execute(_VERSION_TABLE)
-        steps = load_migrations(clustered="WITHOUT ROWID")
+        steps = load_migrations(SQLITE, clustered="WITHOUT ROWID")
         missing = missing_steps(_applied(connection), steps, phases=(BEFORE, AFTER))
         for step in missing:
             for statement in step.statements:
@@ -446,7 +448,7 @@ def restore_from(file: Path, path: Path) -> None:
     """Make a database out of a sound backup, where there is none. Raises SchemaError."""
     with contextlib.closing(_open_present(file)) as source:
         try:
-            check_applied(_applied(source), load_migrations(clustered="WITHOUT ROWID"))
+            check_applied(_applied(source), load_migrations(SQLITE, clustered="WITHOUT ROWID"))
             (verdict,) = source.execute("PRAGMA integrity_check(1)").fetchone()
         except sqlite3.Error as error:
             raise SchemaError(f"{file} is no backup of Readdress: {error}") from error

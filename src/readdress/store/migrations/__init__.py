@@ -2,7 +2,7 @@
 
 Nodes are upgraded one by one. A step runs before the program that needs it, and has to leave the program before it
 alone; one that can't (it drops or narrows something) is named `NNNN_what.after.sql` and runs when no node needs what it
-takes away.
+takes away. What one engine alone has is named `NNNN_what.ENGINE.sql`. A statement begins at the start of a line.
 """
 
 import re
@@ -13,7 +13,9 @@ from typing import NamedTuple
 from readdress.store.database import SchemaError
 
 BEFORE, AFTER = "before", "after"
+SQLITE, POSTGRES = "sqlite", "postgres"
 _TEXT = re.compile(r"\bTEXT\b")
+_END_OF_STATEMENT = re.compile(r";\s*(?=^\S|\Z)", re.MULTILINE)
 
 
 class Step(NamedTuple):
@@ -25,18 +27,20 @@ class Step(NamedTuple):
     statements: list[str]
 
 
-def load_migrations(*, clustered: str, text: str = "TEXT") -> list[Step]:
-    """Every step; `{clustered}` is the engine's word for a table kept in key order, `text` its type for text."""
+def load_migrations(engine: str, *, clustered: str, text: str = "TEXT") -> list[Step]:
+    """Every step of an engine, SQLITE or POSTGRES.
+
+    `{clustered}` is its word for a table kept in key order, `text` its type for text.
+    """
     steps = []
     for file in sorted(files(__name__).iterdir(), key=lambda entry: entry.name):
-        if not file.name.endswith(".sql"):
+        _, *marks, suffix = file.name.split(".")
+        if suffix != "sql" or ({SQLITE, POSTGRES} - {engine}) & set(marks):
             continue
         source = file.read_text("utf-8").replace("{clustered}", clustered)
         lines = (line for line in source.splitlines() if not line.lstrip().startswith("--"))
-        statements = [
-            _TEXT.sub(text, statement.strip()) for statement in "\n".join(lines).split(";") if statement.strip()
-        ]
-        phase = AFTER if file.name.endswith(".after.sql") else BEFORE
+        statements = [_TEXT.sub(text, part.strip()) for part in _END_OF_STATEMENT.split("\n".join(lines)) if part]
+        phase = AFTER if AFTER in marks else BEFORE
         steps.append(Step(int(file.name[:4]), file.name, phase, statements))
     return steps
 

@@ -5,6 +5,7 @@ older program alone; what the older one can't live with waits for the end (`migr
 can't serve says so and does not start.
 """
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,8 +14,11 @@ import psycopg
 
 from readdress.clock import Clock
 from readdress.store.database import SchemaError, StoreError
-from readdress.store.migrations import AFTER, BEFORE, Step, check_applied, load_migrations, missing_steps
+from readdress.store.migrations import AFTER, BEFORE, POSTGRES, Step, check_applied, load_migrations, missing_steps
 from readdress.store.postgres.session import Target, check_server, open_session
+from readdress.store.postgres.texts import has_index, make_index
+
+log = logging.getLogger(__name__)
 
 _VERSION_TABLE = """
 CREATE TABLE IF NOT EXISTS schema_version (
@@ -27,7 +31,13 @@ def prepare_schema(target: Target, clock: Clock) -> None:
         check_server(session)
         if _applied(session) is None:
             _apply(session, clock, phases=(BEFORE, AFTER))
+            make_index(session)
         check_applied(_applied(session) or {}, _steps())
+        if not has_index(session):
+            log.warning(
+                "a search for a part of a text reads every address: install the extension pg_trgm, which comes with "
+                "PostgreSQL's contrib modules, and run `readdress migrate`"
+            )
 
 
 def check_schema(target: Target) -> None:
@@ -43,7 +53,8 @@ def migrate(target: Target, clock: Clock, *, after: bool) -> list[str]:
     """Run the steps that come before a new program, or those after every node runs it; the names of those that ran."""
     with _open(target) as session:
         check_server(session)
-        return _apply(session, clock, phases=(BEFORE, AFTER) if after else (BEFORE,))
+        ran = _apply(session, clock, phases=(BEFORE, AFTER) if after else (BEFORE,))
+        return [*ran, "the index of texts"] if make_index(session) else ran
 
 
 @contextmanager
@@ -90,4 +101,4 @@ def _apply(session: "psycopg.Connection[Any]", clock: Clock, *, phases: tuple[st
 
 def _steps() -> list[Step]:
     # Text is compared by its bytes, as on SQLite: ids and keys have an order that no language has a say in.
-    return load_migrations(clustered="", text='TEXT COLLATE "C"')
+    return load_migrations(POSTGRES, clustered="", text='TEXT COLLATE "C"')

@@ -18,6 +18,8 @@ class PostgresTransaction:
 
     __slots__ = ("_begin", "_exchange", "_now_ms", "has_written", "locks", "unsent")
 
+    has_text_table = False
+
     def __init__(
         self, now_ms: int, exchange: Callable[["PostgresTransaction", Ask], Result], *, begin: Ask | None = None
     ) -> None:
