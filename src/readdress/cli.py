@@ -3,7 +3,6 @@
 Mistakes end with status 2 and a sentence that helps.
 """
 
-import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -37,14 +36,12 @@ def cli() -> None:
 @with_config
 def serve(config: Config) -> None:
     """Start the service; port 0 takes a free one."""
+    from readdress import logs
     from readdress.api.access import KeyFileError
     from readdress.service import Ready, Service, secure_umask
     from readdress.store.database import SchemaError
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    # What no line shows need not be found out for each of them.
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    logs.set_up(sys.stderr)
     secure_umask()
     try:
         service = Service(config)

@@ -49,7 +49,7 @@ def migrate_database(config: Config, clock: Clock, *, after: bool) -> list[str]:
     if is_postgres(config):
         ran: list[str] = _postgres("schema").migrate(_target(config), clock, after=after)
         return ran
-    from readdress.store.sqlite import migrate
+    from readdress.store.sqlite_files import migrate
 
     return migrate(sqlite_path(config), clock)
 

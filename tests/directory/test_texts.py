@@ -10,7 +10,7 @@ import pytest
 from conftest import ManualClock
 from harness.tables import check_promises
 from readdress.directory import addresses, instances, texts
-from readdress.store import sqlite as store
+from readdress.store import sqlite_files as store
 from readdress.store.database import Database, Transaction
 from readdress.store.migrations import SQLITE, load_migrations
 from readdress.store.sqlite import SqliteDatabase

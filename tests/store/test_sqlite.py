@@ -14,11 +14,11 @@ import pytest
 from conftest import ManualClock
 from harness.engine import open_beside
 from harness.tables import dump
-from readdress.store import sqlite as store
+from readdress.store import sqlite_files as store
 from readdress.store.database import SchemaError, StoreBusy, StoreError, StoreFull, StoreUnavailable, Transaction
 from readdress.store.migrations import SQLITE, Step, load_migrations
 from readdress.store.queries import Query
-from readdress.store.sqlite import SqliteDatabase, read_once
+from readdress.store.sqlite import BATCH_WORKS_MAX, SqliteDatabase, read_once
 
 pytestmark = pytest.mark.sqlite_only
 
@@ -122,7 +122,7 @@ def test_the_writer_goes_on_after_a_failed_commit(database: SqliteDatabase) -> N
     assert database.run(keys) == ["after"]
 
 
-@pytest.mark.parametrize("works", [1, store.BATCH_WORKS_MAX - 1, store.BATCH_WORKS_MAX + 1, 3 * store.BATCH_WORKS_MAX])
+@pytest.mark.parametrize("works", [1, BATCH_WORKS_MAX - 1, BATCH_WORKS_MAX + 1, 3 * BATCH_WORKS_MAX])
 def test_as_many_works_as_come_are_all_done_once(database: SqliteDatabase, works: int) -> None:
     outcomes = asyncio.run(gather_behind(database, *(put(f"{number:05d}") for number in range(works))))
     assert outcomes == [1] * works

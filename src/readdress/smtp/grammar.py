@@ -4,6 +4,7 @@ Local parts are read leniently (`a..b` passes), since addresses like that exist;
 """
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 from readdress.address import Address, unquote
@@ -53,6 +54,7 @@ def parse_command(line: str) -> Command:
     return Command(verb.upper(), rest.strip(" \t"))
 
 
+@lru_cache(maxsize=1_024)  # a support address gets much of the mail
 def parse_mailbox(text: str) -> Address | None:
     """`local@domain`, with a quoted local part unquoted; None where it is no mailbox or too long."""
     match = _MAILBOX.fullmatch(text)

@@ -1,8 +1,8 @@
 """Transactions on SQLite: everything that waits shares the next commit, and only the commit leaves the event loop.
 
-Works that wait run one after the other in the event loop, each in a savepoint of one `BEGIN IMMEDIATE … COMMIT`; a
-thread does the commit with its fsync (WAL, `synchronous=FULL`), while the loop goes on and gathers the next batch. So
-the cost of the disk is divided by the load, and no two threads fight for the interpreter. Look-ups run in the loop on a
+Works that wait run one after the other in the event loop, between one `BEGIN IMMEDIATE` and its `COMMIT`; a thread
+does the commit with its fsync (WAL, `synchronous=FULL`), while the loop goes on and gathers the next batch. So the cost
+of the disk is divided by the load, and no two threads fight for the interpreter. Look-ups run in the loop on a
 connection of their own, for a thread's hop costs more than the look-up; scans run on threads.
 
 Where it fails: a work's own exception undoes that work alone. When the disk or the commit fails, every work of the
@@ -11,7 +11,6 @@ batch fails with a StoreError, and none of them is written.
 
 import asyncio
 import contextlib
-import os
 import sqlite3
 import threading
 from collections import deque
@@ -33,8 +32,8 @@ from readdress.store.database import (
     Together,
     Work,
 )
-from readdress.store.migrations import AFTER, BEFORE, SQLITE, check_applied, load_migrations, missing_steps
 from readdress.store.queries import Query
+from readdress.store.sqlite_files import migrate_connection, open_present
 
 T = TypeVar("T")
 
@@ -46,9 +45,6 @@ WAL_PAGES_MAX = 16_384
 SCAN_THREADS = 2
 BUSY_POLL_S = 0.005
 
-_VERSION_TABLE = """
-CREATE TABLE IF NOT EXISTS schema_version (
-    version BIGINT PRIMARY KEY, phase TEXT NOT NULL, applied_ms BIGINT NOT NULL)"""
 _CONNECTION_PRAGMAS = (
     "PRAGMA synchronous = FULL",
     "PRAGMA foreign_keys = ON",
@@ -122,7 +118,7 @@ class SqliteDatabase:
         self._connections: list[sqlite3.Connection] = []
         try:
             self._writing = self._connect()
-            _migrate(self._writing, clock)
+            migrate_connection(self._writing, clock)
             self._writing.execute("PRAGMA busy_timeout = 0")
             self._reading = self._connect(read_only=True)
         except SchemaError:
@@ -286,26 +282,45 @@ class SqliteDatabase:
         return None
 
     def _attempt_all(self, batch: list[_Job]) -> None:
+        """Run every work; what fails leaves nothing behind, and usually it has written nothing yet.
+
+        When one has, all of them run again, each in a savepoint, for which SQLite copies every page that is changed.
+        """
         transaction = SqliteTransaction(self._writing, self._clock.now_ms())
         now = monotonic()
         for job in batch:
             if now > job.deadline:
                 job.error = StoreBusy("waited too long for the writer")
-            elif self._writing.in_transaction:
-                self._attempt(job, transaction)
-
-    def _attempt(self, job: _Job, transaction: SqliteTransaction) -> None:
-        connection = self._writing
+        jobs = [job for job in batch if job.error is None]
         try:
-            connection.execute("SAVEPOINT work")
-            try:
-                job.value = job.work(transaction)
-            except BaseException as error:  # noqa: BLE001 - handed to whoever waits for it
-                job.error = _store_error(error) if isinstance(error, sqlite3.Error) else error
-                connection.execute("ROLLBACK TO work")
-            connection.execute("RELEASE work")
+            if not all(self._attempt(job, transaction) for job in jobs) and self._writing.in_transaction:
+                self._writing.execute("ROLLBACK")
+                self._writing.execute("BEGIN IMMEDIATE")
+                for job in jobs:
+                    self._attempt_apart(job, transaction)
         except sqlite3.Error as error:
-            job.error = job.error or _store_error(error)
+            for job in jobs:
+                job.error = _store_error(error)
+
+    def _attempt(self, job: _Job, transaction: SqliteTransaction) -> bool:
+        """False when the work has failed in the middle, and something of it is there."""
+        written = self._writing.total_changes
+        try:
+            job.value = job.work(transaction)
+        except BaseException as error:  # noqa: BLE001 - handed to whoever waits for it
+            job.error = _store_error(error) if isinstance(error, sqlite3.Error) else error
+            return self._writing.in_transaction and self._writing.total_changes == written
+        return True
+
+    def _attempt_apart(self, job: _Job, transaction: SqliteTransaction) -> None:
+        if not self._writing.in_transaction:
+            return
+        job.error = None
+        self._writing.execute("SAVEPOINT work")
+        if not self._attempt(job, transaction) and self._writing.in_transaction:
+            self._writing.execute("ROLLBACK TO work")
+        if self._writing.in_transaction:
+            self._writing.execute("RELEASE work")
 
     def _commit(self) -> StoreError | None:
         """End the transaction and give the baton back; what went wrong went wrong for the whole batch."""
@@ -367,31 +382,6 @@ class SqliteDatabase:
         return connection
 
 
-def _migrate(connection: sqlite3.Connection, clock: Clock) -> list[str]:
-    """One process serves the file, so every step that is missing runs at its start; their names."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        connection.execute(_VERSION_TABLE)
-        steps = load_migrations(SQLITE, clustered="WITHOUT ROWID")
-        missing = missing_steps(_applied(connection), steps, phases=(BEFORE, AFTER))
-        for step in missing:
-            for statement in step.statements:
-                connection.execute(statement)
-            connection.execute(
-                "INSERT INTO schema_version VALUES (?, ?, ?)", (step.version, step.phase, clock.now_ms())
-            )
-        check_applied(_applied(connection), steps)
-        connection.execute("COMMIT")
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
-    return [step.name for step in missing]
-
-
-def _applied(connection: sqlite3.Connection) -> dict[int, str]:
-    return dict(connection.execute("SELECT version, phase FROM schema_version").fetchall())
-
-
 def _tell(loop: asyncio.AbstractEventLoop, what: Callable[..., None], *arguments: object) -> bool:
     """Call in the loop; False when it has ended."""
     try:
@@ -425,62 +415,5 @@ def _store_error(error: sqlite3.Error) -> StoreError:
 
 def read_once(path: Path, work: Work[T], *, clock: Clock) -> T:
     """Read an existing file and let go of it, for commands that only look. Raises SchemaError without a file."""
-    with contextlib.closing(_open_present(path)) as connection:
+    with contextlib.closing(open_present(path)) as connection:
         return _read_at_one_instant(connection, work, clock.now_ms())
-
-
-def migrate(path: Path, clock: Clock) -> list[str]:
-    """Run every step that is missing, as a start would; their names. Raises SchemaError."""
-    try:
-        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
-            return _migrate(connection, clock)
-    except sqlite3.Error as error:
-        raise SchemaError(f"cannot migrate the database {path}: {error}") from error
-
-
-def back_up(path: Path, file: Path) -> int:
-    """Copy the database, which may be in use, to a new file at one instant; its size in bytes. Raises SchemaError."""
-    with contextlib.closing(_open_present(path)) as source:
-        return _copy_whole(source, file)
-
-
-def restore_from(file: Path, path: Path) -> None:
-    """Make a database out of a sound backup, where there is none. Raises SchemaError."""
-    with contextlib.closing(_open_present(file)) as source:
-        try:
-            check_applied(_applied(source), load_migrations(SQLITE, clustered="WITHOUT ROWID"))
-            (verdict,) = source.execute("PRAGMA integrity_check(1)").fetchone()
-        except sqlite3.Error as error:
-            raise SchemaError(f"{file} is no backup of Readdress: {error}") from error
-        if verdict != "ok":
-            raise SchemaError(f"{file} is damaged ({verdict}): take another backup")
-        _copy_whole(source, path)
-
-
-def _copy_whole(source: sqlite3.Connection, file: Path) -> int:
-    """Under its name it is whole and on disk, or not there."""
-    if file.exists():
-        raise SchemaError(f"{file} exists: name another file, or move that one away first")
-    partial = file.with_name(f"{file.name}.partial")
-    partial.unlink(missing_ok=True)
-    try:
-        with contextlib.closing(sqlite3.connect(partial, isolation_level=None)) as target:
-            source.backup(target)
-            target.execute("PRAGMA journal_mode = DELETE")
-        with partial.open("rb") as written:
-            os.fsync(written.fileno())
-        partial.rename(file)
-        folder = os.open(file.parent, os.O_RDONLY)
-        os.fsync(folder)
-        os.close(folder)
-    except sqlite3.Error as error:
-        raise SchemaError(f"cannot write {file}: {error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
-    return file.stat().st_size
-
-
-def _open_present(path: Path) -> sqlite3.Connection:
-    if not path.exists():
-        raise SchemaError(f"there is no database at {path}: start `readdress serve` first, or name its --data")
-    return sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)

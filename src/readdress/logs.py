@@ -1,0 +1,71 @@
+"""The log: lines on a stream, written together when the event loop comes round.
+
+A line for every message costs less than the message this way: the clock's text is made once a second, and what many
+messages of one commit say is one write.
+"""
+
+import asyncio
+import logging
+import time
+from typing import TextIO
+
+FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+LINES_MAX = 256
+
+
+def set_up(stream: TextIO) -> None:
+    """Everything of level INFO and above goes to the stream."""
+    handler = _Handler(stream)
+    handler.setFormatter(_Formatter(FORMAT))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    # What no line shows need not be found out for each of them (the way that Python's documentation names).
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    logging._srcfile = None  # noqa: SLF001
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+
+
+class _Formatter(logging.Formatter):
+    _second = 0
+    _shown = ""
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: ARG002, N802
+        second = int(record.created)
+        if second != self._second:
+            self._second, self._shown = second, time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(second))
+        return f"{self._shown},{int(record.msecs):03d}"
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """Keeps lines for the next turn of the event loop; without one, and from WARNING on, they are written at once."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._lines.append(self.format(record) + self.terminator)
+            if record.levelno >= logging.WARNING or len(self._lines) >= LINES_MAX or not self._write_soon():
+                self.flush()
+        except Exception:  # noqa: BLE001 - as every handler does
+            self.handleError(record)
+
+    def flush(self) -> None:
+        self.acquire()
+        try:
+            lines, self._lines = self._lines, []
+            if lines:
+                self.stream.write("".join(lines))
+            super().flush()
+        finally:
+            self.release()
+
+    def _write_soon(self) -> bool:
+        """Whether the event loop will see to it; the first of several lines asks for that."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return False
+        if len(self._lines) == 1:
+            loop.call_soon(self.flush)
+        return True
