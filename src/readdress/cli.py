@@ -3,7 +3,6 @@
 Mistakes end with status 2 and a sentence that helps.
 """
 
-import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -34,45 +33,27 @@ def cli() -> None:
 @click.option("--lmtp", metavar="HOST:PORT|unix:PATH", help="Where LMTP listens (default: nowhere).")
 @click.option("--smtp-tls", metavar="HOST:PORT", help="Where SMTP with implicit TLS listens (default: nowhere).")
 @click.option("--socketmap", metavar="HOST:PORT|unix:PATH", help="Where Postfix asks for maps (default: nowhere).")
+@click.option("--workers", metavar="N", type=click.IntRange(1, 100), help="Processes, on PostgreSQL (default: 1).")
 @with_config
 def serve(config: Config) -> None:
     """Start the service; port 0 takes a free one."""
     from readdress.api.access import KeyFileError
-    from readdress.service import Ready, Service, secure_umask
+    from readdress.listening import ListenError
+    from readdress.service import Ready, configure_logs, secure_umask
+    from readdress.service import serve as serve_until_stopped
     from readdress.store.database import SchemaError
-
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    # What no line shows need not be found out for each of them.
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    secure_umask()
-    try:
-        service = Service(config)
-    except (SchemaError, KeyFileError, OSError) as error:
-        raise click.ClickException(str(error)) from None
 
     def say(ready: Ready) -> None:
         click.echo(_greeting(config, ready))
         sys.stdout.flush()
 
+    configure_logs()
+    secure_umask()
     try:
-        _run(service.run(say))
-    except OSError as error:
-        raise click.ClickException(
-            f"cannot listen: {error}. Choose another --http, --smtp, --lmtp or --socketmap."
-        ) from None
-
-
-def _run(main: Any) -> None:
-    import asyncio
-
-    try:
-        import uvloop
-    except ImportError:
-        asyncio.run(main)
-        return
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(main)
+        status = serve_until_stopped(config, say)
+    except (SchemaError, KeyFileError, ListenError, OSError) as error:
+        raise click.ClickException(str(error)) from None
+    sys.exit(status)
 
 
 def _greeting(config: Config, ready: Any) -> str:
@@ -85,6 +66,7 @@ def _greeting(config: Config, ready: Any) -> str:
         *([f"  LMTP  {ready.lmtp}"] if ready.lmtp else []),
         *([f"  SMTPS {ready.smtp_tls}"] if ready.smtp_tls else []),
         *([f"  Maps  {ready.socketmap}"] if ready.socketmap else []),
+        *([f"  Work  {config.workers} processes"] if config.workers > 1 else []),
         f"  Data  {config.database_shown}",
     ]
     if config.dev:
