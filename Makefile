@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 XDIST  ?= 2
 
-.PHONY: setup serve demo test lint fmt torture test-deps bench-deps bench-api bench-smtp bench-postgres
+.PHONY: setup serve demo test lint fmt torture test-deps bench-deps bench-api bench-smtp bench-postgres bench-workers
 
 setup: $(READY)
 
@@ -54,3 +54,6 @@ bench-smtp: setup
 
 bench-postgres: setup
 	$(BIN)/python bench/postgres.py $(ARGS)
+
+bench-workers: setup
+	$(BIN)/python bench/workers.py $(ARGS)

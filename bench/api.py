@@ -52,9 +52,9 @@ def start_peer(command: list[str], port: int) -> subprocess.Popen[bytes]:
 class Readdress:
     """A service with a pair of addresses for every connection."""
 
-    def __init__(self, data: Path, connections: int) -> None:
+    def __init__(self, data: Path, connections: int, *options: str) -> None:
         started = time.perf_counter()
-        self.service = ServiceProcess(data)
+        self.service = ServiceProcess(data, *options)
         self.started_s = time.perf_counter() - started
         client = self.client = self.service.connect()
         self.ids = [
@@ -83,13 +83,13 @@ class Readdress:
 
 
 def measure(
-    report: Report, line: str, feeds: list[Iterator[bytes]], address: tuple[str, int], pid: int, seconds: float
+    report: Report, line: str, feeds: list[Iterator[bytes]], address: tuple[str, int], pids: list[int], seconds: float
 ) -> None:
-    before = cpu_seconds(pid)
+    before = sum(map(cpu_seconds, pids))
     done = uvloop.run(load.run(address, lambda number: feeds[number], connections=len(feeds), seconds=seconds))
     if done.refused:
         report.notes[line] = f"{done.refused} refused"
-    report.add(line, done.per_second, cpu_us=(cpu_seconds(pid) - before) / max(1, done.answered) * 1e6)
+    report.add(line, done.per_second, cpu_us=(sum(map(cpu_seconds, pids)) - before) / max(1, done.answered) * 1e6)
 
 
 def main() -> None:
@@ -115,7 +115,7 @@ def main() -> None:
 
 
 def run(report: Report, readdress: Readdress, peers: list[subprocess.Popen[bytes]], given: argparse.Namespace) -> None:
-    pid, address = readdress.service.process.pid, readdress.service.http_address
+    pids, address = [readdress.service.process.pid], readdress.service.http_address
     bare_port, moto_port = free_port(), free_port()
     peers.append(start_peer([sys.executable, "-c", BARE, str(bare_port)], bare_port))
     hello = load.sign("GET", "/", "127.0.0.1")
@@ -128,15 +128,15 @@ def run(report: Report, readdress: Readdress, peers: list[subprocess.Popen[bytes
     for _ in range(given.rounds):
         for count in (1, given.connections):
             feeds = [readdress.describe(number) for number in range(count)]
-            measure(report, f"Readdress Describe, {count} connections", feeds, address, pid, given.seconds)
+            measure(report, f"Readdress Describe, {count} connections", feeds, address, pids, given.seconds)
             prepared = int(given.seconds * 6_000 / count) // 2 * 2
             feeds = [readdress.changes(number, prepared) for number in range(count)]
-            measure(report, f"Readdress alias changes, {count} connections", feeds, address, pid, given.seconds)
+            measure(report, f"Readdress alias changes, {count} connections", feeds, address, pids, given.seconds)
         feeds = [itertools.repeat(hello) for _ in range(given.connections)]
-        measure(report, "bare uvicorn", feeds, ("127.0.0.1", bare_port), peers[0].pid, given.seconds)
+        measure(report, "bare uvicorn", feeds, ("127.0.0.1", bare_port), [peers[0].pid], given.seconds)
         if moto_feed:
             feeds = [itertools.repeat(moto_feed) for _ in range(given.connections)]
-            measure(report, "moto DescribeInstance", feeds, ("127.0.0.1", moto_port), peers[1].pid, given.seconds)
+            measure(report, "moto DescribeInstance", feeds, ("127.0.0.1", moto_port), [peers[1].pid], given.seconds)
 
 
 def moto_describe(port: int) -> bytes:

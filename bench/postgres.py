@@ -74,7 +74,7 @@ def one_round(
 ) -> None:
     feeds = [readdress.changes(number, int(seconds * 8_000 / clients) // 2 * 2) for number in range(clients)]
     line = f"Readdress, {clients} clients"
-    measure(report, line, feeds, readdress.service.http_address, readdress.service.process.pid, seconds)
+    measure(report, line, feeds, readdress.service.http_address, [readdress.service.process.pid], seconds)
     report.add(f"pgbench, {clients} clients", pgbench(clients))
 
 

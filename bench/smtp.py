@@ -21,10 +21,12 @@ from harness.process import DEV_INSTANCE, ServiceProcess, free_port
 from report import Report, cpu_seconds, peak_mib
 
 
-def send(address: str, *, count: int, size: int, connections: int, reuse: bool) -> float:
+def send(
+    address: str, *, count: int, size: int, connections: int, reuse: bool, recipient: str = "alias@example.com"
+) -> float:
     """Seconds until smtp-source has its last 250."""
     command = ["smtp-source", *(["-d"] if reuse else []), "-s", str(connections), "-m", str(count), "-l", str(size)]
-    command += ["-f", "sender@example.org", "-t", "alias@example.com", f"inet:{address}"]
+    command += ["-f", "sender@example.org", "-t", recipient, f"inet:{address}"]
     started = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode or done.stderr:

@@ -33,43 +33,28 @@ def cli() -> None:
 @click.option("--lmtp", metavar="HOST:PORT|unix:PATH", help="Where LMTP listens (default: nowhere).")
 @click.option("--smtp-tls", metavar="HOST:PORT", help="Where SMTP with implicit TLS listens (default: nowhere).")
 @click.option("--socketmap", metavar="HOST:PORT|unix:PATH", help="Where Postfix asks for maps (default: nowhere).")
+@click.option("--workers", metavar="N", type=click.IntRange(1, 100), help="Processes, on PostgreSQL (default: 1).")
 @with_config
 def serve(config: Config) -> None:
     """Start the service; port 0 takes a free one."""
     from readdress import logs
     from readdress.api.access import KeyFileError
-    from readdress.service import Ready, Service, secure_umask
+    from readdress.listening import ListenError
+    from readdress.service import Ready, secure_umask
+    from readdress.service import serve as serve_until_stopped
     from readdress.store.database import SchemaError
-
-    logs.set_up(sys.stderr)
-    secure_umask()
-    try:
-        service = Service(config)
-    except (SchemaError, KeyFileError, OSError) as error:
-        raise click.ClickException(str(error)) from None
 
     def say(ready: Ready) -> None:
         click.echo(_greeting(config, ready))
         sys.stdout.flush()
 
+    logs.set_up()
+    secure_umask()
     try:
-        _run(service.run(say))
-    except OSError as error:
-        raise click.ClickException(
-            f"cannot listen: {error}. Choose another --http, --smtp, --lmtp or --socketmap."
-        ) from None
-
-
-def _run(main: Any) -> None:
-    import asyncio
-
-    try:
-        import uvloop
-    except ImportError:
-        asyncio.run(main)
-        return
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(main)
+        status = serve_until_stopped(config, say)
+    except (SchemaError, KeyFileError, ListenError, OSError) as error:
+        raise click.ClickException(str(error)) from None
+    sys.exit(status)
 
 
 def _greeting(config: Config, ready: Any) -> str:
@@ -82,6 +67,7 @@ def _greeting(config: Config, ready: Any) -> str:
         *([f"  LMTP  {ready.lmtp}"] if ready.lmtp else []),
         *([f"  SMTPS {ready.smtp_tls}"] if ready.smtp_tls else []),
         *([f"  Maps  {ready.socketmap}"] if ready.socketmap else []),
+        *([f"  Work  {config.workers} processes"] if config.workers > 1 else []),
         f"  Data  {config.database_shown}",
     ]
     if config.dev:

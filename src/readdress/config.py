@@ -96,6 +96,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     tls_certificate: str = ""
     tls_key: str = ""
     dev: bool = False
+    workers: Annotated[int, Meta(ge=1, le=100)] = 1
     hostname: Annotated[str, Meta(pattern=r"\A[A-Za-z0-9.\-]{0,255}\Z")] = ""
     region: Annotated[str, Meta(pattern=r"\A[a-z]{2}(-[a-z]+){1,2}-[0-9]\Z")] = "us-east-1"
     account: Annotated[str, Meta(pattern=r"\A[0-9]{12}\Z")] = "123456789012"

@@ -85,6 +85,12 @@ def copy_database(
     return look_once(source, work, clock)
 
 
+def find_connections_max(config: Config) -> int:
+    """How many connections the PostgreSQL server has for all who are not its masters. Raises SchemaError."""
+    allowed: int = _postgres("schema").find_connections_max(_target(config))
+    return allowed
+
+
 def is_postgres(config: Config) -> bool:
     return config.database_url.startswith(("postgresql://", "postgres://"))
 

@@ -6,18 +6,19 @@ messages of one commit say is one write.
 
 import asyncio
 import logging
+import sys
 import time
 from typing import TextIO
 
-FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 LINES_MAX = 256
 
 
-def set_up(stream: TextIO) -> None:
-    """Everything of level INFO and above goes to the stream."""
-    handler = _Handler(stream)
-    handler.setFormatter(_Formatter(FORMAT))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
+def set_up(*, worker: int = 0) -> None:
+    """Everything of level INFO and above goes to stderr; lines of several processes say whose they are."""
+    who = f" worker {worker}" if worker else ""
+    handler = _Handler(sys.stderr)
+    handler.setFormatter(_Formatter(f"%(asctime)s %(levelname)s{who} %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     # What no line shows need not be found out for each of them (the way that Python's documentation names).
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging._srcfile = None  # noqa: SLF001

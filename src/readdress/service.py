@@ -1,7 +1,8 @@
 """Builds every part of the program from a Config, and runs it: the only place that wires.
 
-HTTP, SMTP and the database live in one process and one event loop. SIGTERM or SIGINT stops it: no new connections, work
-in hand is finished or refused with 421 or 503, within `drain_ms`; what was acknowledged is on disk already.
+HTTP, SMTP and the database live in one process and one event loop, or in several such processes (`workers`). SIGTERM or
+SIGINT stops it: no new connections, work in hand is finished or refused with 421 or 503, within `drain_ms`; what was
+acknowledged is on disk already.
 """
 
 import asyncio
@@ -11,14 +12,14 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import uvicorn
 
-from readdress import onward
+from readdress import logs, onward
 from readdress.api import access, idempotency
 from readdress.api.access import Quotas
 from readdress.api.catalogue import OPERATIONS
@@ -26,11 +27,12 @@ from readdress.api.policy import ALLOW_EVERYTHING
 from readdress.api.rates import Rate, Rates
 from readdress.clock import Clock
 from readdress.config import UNIX_PREFIX, Config, ConfigError, split_host_port
-from readdress.databases import open_database
+from readdress.databases import find_connections_max, is_postgres, open_database
 from readdress.directory import instances, settings, texts
 from readdress.gateway.app import Gateway, Settings
 from readdress.gateway.protocol import HttpProtocol
 from readdress.inbox import messages
+from readdress.listening import Listening, Sockets, listen
 from readdress.mail import srs
 from readdress.mail.intake import Intake
 from readdress.mail.notices import Notifier
@@ -40,7 +42,8 @@ from readdress.smtp.server import Door, SmtpServer, Timeouts
 from readdress.smtp.session import Limits
 from readdress.smtp.tarpit import Tarpit
 from readdress.smtp.tls import Certificate, CertificateError
-from readdress.store.database import StoreError, Transaction
+from readdress.store.database import SchemaError, StoreError, Transaction
+from readdress.workers import Worker, run_workers
 
 log = logging.getLogger("readdress")
 
@@ -48,6 +51,7 @@ DEV_KEY = "test"
 DEV_INSTANCE = "12345678-1234-1234-1234-123456789012"
 MAINTENANCE_INTERVAL_S = 60
 INDEX_INTERVAL_S = 1
+DOORS = ("http", "smtp", "lmtp", "smtp_tls", "socketmap")  # the settings that say where to listen
 
 # Amazon Connect's published figures, for `aws_limits` (contract 5).
 AWS_QUOTAS = Quotas(addresses_max=100, instances_max=2)
@@ -72,11 +76,55 @@ class Ready(NamedTuple):
     new_key: NewKey | None
 
 
-class Service:
-    """The whole program, built and not yet listening."""
+def serve(config: Config, on_ready: Callable[[Ready], None]) -> int:
+    """Run the service in this process, or in `workers` others, until it is told to stop; gives the status to end with.
 
-    def __init__(self, config: Config, clock: Clock | None = None) -> None:
-        """Opens the database. Raises ConfigError, SchemaError, KeyFileError."""
+    Raises ConfigError, SchemaError, KeyFileError, ListenError, OSError, and nothing more once it is ready.
+    """
+    _require_postgres_for_workers(config)
+    service = Service(config)
+    try:
+        listening = listen(_places(config), workers=config.workers)
+    except BaseException:
+        service.database.close()
+        raise
+    ready = Ready(new_key=service.new_key, **{setting: listening.addresses.get(setting, "") for setting in DOORS})
+    if config.workers == 1:
+        _run_in_loop(service.run(listening.sockets[0], lambda: on_ready(ready)))
+        return 0
+    service.database.close()  # it has done once what has to be done once, and no worker may inherit a connection
+    _warn_of_connections(config)
+    return run_workers(
+        config.workers,
+        partial(_be_worker, config, listening),
+        on_ready=lambda: on_ready(ready),
+        on_stop=listening.close,
+        stops_on=frozenset({signal.SIGTERM, signal.SIGINT} | (set() if config.tls_certificate else {signal.SIGHUP})),
+    )
+
+
+def _be_worker(config: Config, listening: Listening, worker: Worker) -> int:
+    """One of several processes, with a database, an event loop and sockets of its own."""
+    logs.set_up(worker=worker.number + 1)
+    own = listening.sockets[worker.number]
+    listening.close(keep=own)
+    try:
+        service = Service(config, prepares=False)
+    except (ConfigError, SchemaError, access.KeyFileError, OSError) as error:
+        log.error("cannot start: %s", error)  # noqa: TRY400 - the text says all
+        return 1
+    _run_in_loop(service.run(own, worker.tell_ready, lifeline=worker.lifeline))
+    return 0
+
+
+class Service:
+    """The whole program, built and not yet serving."""
+
+    def __init__(self, config: Config, clock: Clock | None = None, *, prepares: bool = True) -> None:
+        """Opens the database; what it has to hold from the start is made, if nobody has done so for us (`prepares`).
+
+        Raises ConfigError, SchemaError, KeyFileError.
+        """
         self.config = config
         self.clock = clock or Clock()
         if config.dev:
@@ -92,8 +140,9 @@ class Service:
         data.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.keyring = access.load_keyring(config.key_path)
         self.database = open_database(config, self.clock)
-        self._new_key = self.database.run(self._prepare)
+        self.new_key = self.database.run(self._prepare) if prepares else None
         self._is_ready = False
+        self._is_orphan = False
         self._hostname = config.hostname or socket.gethostname()
         self._dispatcher = onward.build_dispatcher(config)
         seal = onward.build_seal(config, authserv_id=self._hostname)
@@ -104,7 +153,7 @@ class Service:
         self._runner = onward.build_runner(
             config, self.database, self._notifier, hostname=self._hostname, clock=self.clock, seal=seal
         )
-        certificate = _certificate(config)
+        self._certificate = certificate = _certificate(config)
         peers, tarpit = _peers(config), _tarpit(config)
         door = partial(self._mail_server, certificate=certificate, peers=peers, tarpit=tarpit)
         self._smtp = door("smtp")
@@ -161,21 +210,20 @@ class Service:
             drain_s=self.config.drain_ms / 1000,
         )
 
-    async def run(self, on_ready: Callable[[Ready], None], stop: asyncio.Event | None = None) -> None:
-        """Listen until SIGTERM, SIGINT or `stop`."""
-        stop = stop or asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            with contextlib.suppress(NotImplementedError, ValueError):  # Windows; not the main thread
-                loop.add_signal_handler(number, stop.set)
+    async def run(self, sockets: Sockets, on_ready: Callable[[], None], *, lifeline: int | None = None) -> None:
+        """Serve who comes to the sockets until SIGTERM or SIGINT, or until a `lifeline` is cut."""
+        stop = asyncio.Event()
+        self._hear_signals(stop, lifeline)
         maintenance = asyncio.create_task(self._maintain())
         indexing = asyncio.create_task(self._index_texts())
         runner = asyncio.create_task(self._runner.run())
         try:
-            on_ready(await self._listen())
+            await self._open_doors(sockets)
+            on_ready()
             await stop.wait()
             self._is_ready = False
-            await asyncio.sleep(self.config.drain_notice_ms / 1000)  # so that a load balancer sees it first
+            if not self._is_orphan:
+                await asyncio.sleep(self.config.drain_notice_ms / 1000)  # so that a load balancer sees it first
         finally:
             self._is_ready = False
             maintenance.cancel()
@@ -188,20 +236,35 @@ class Service:
                 self._checks.close()
             self.database.close()
 
-    async def _listen(self) -> Ready:
-        """Open every door; a port of 0 is a free one."""
-        http_host, http_port = split_host_port("http", self.config.http)
-        smtp_host, smtp_port = split_host_port("smtp", self.config.smtp)
-        http = _join(http_host, await self._http.start(http_host, http_port))
-        smtp = _join(smtp_host, await self._smtp.start(smtp_host, smtp_port))
-        lmtp = await _start("lmtp", self._lmtp, self.config.lmtp)
-        socketmap = await _start("socketmap", self._socketmap, self.config.socketmap)
-        smtp_tls = ""
+    def _hear_signals(self, stop: asyncio.Event, lifeline: int | None) -> None:
+        """SIGHUP has the certificate's files looked at, as the next handshake would; without one it stops."""
+        loop = asyncio.get_running_loop()
+        hang_up = self._certificate.context if self._certificate else stop.set
+        for number, act in ((signal.SIGTERM, stop.set), (signal.SIGINT, stop.set), (signal.SIGHUP, hang_up)):
+            with contextlib.suppress(NotImplementedError, ValueError):  # Windows; not the main thread
+                loop.add_signal_handler(number, act)
+
+        def stop_as_orphan() -> None:
+            """At once, for whoever takes the parent's place wants our ports."""
+            assert lifeline is not None
+            loop.remove_reader(lifeline)
+            log.error("the parent has died, so this worker stops")
+            self._is_orphan = True
+            stop.set()
+
+        if lifeline is not None:
+            loop.add_reader(lifeline, stop_as_orphan)
+
+    async def _open_doors(self, sockets: Sockets) -> None:
+        await self._http.start(sockets["http"])
+        await self._smtp.start(sockets["smtp"])
+        if self._lmtp:
+            await self._lmtp.start(sockets["lmtp"])
+        if self._socketmap:
+            await self._socketmap.start(sockets["socketmap"])
         if self._smtp_tls:
-            host, port = split_host_port("smtp_tls", self.config.smtp_tls)
-            smtp_tls = _join(host, await self._smtp_tls.start(host, port))
+            await self._smtp_tls.start(sockets["smtp_tls"])
         self._is_ready = True
-        return Ready(http=http, smtp=smtp, lmtp=lmtp, smtp_tls=smtp_tls, socketmap=socketmap, new_key=self._new_key)
 
     def _gateway(self) -> Gateway:
         config = self.config
@@ -293,17 +356,11 @@ class _HttpServer:
         self._server = _QuietServer(config)
         self._task: asyncio.Task[None] | None = None
 
-    async def start(self, host: str, port: int) -> int:
-        """Listen; gives the port."""
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        self._task = asyncio.create_task(self._server.serve(sockets=[listener]))
+    async def start(self, sockets: list[socket.socket]) -> None:
+        """Serve who comes to these, which listen already."""
+        self._task = asyncio.create_task(self._server.serve(sockets=sockets))
         while not self._server.started and not self._task.done():
             await asyncio.sleep(0.001)
-        port_taken: int = listener.getsockname()[1]
-        return port_taken
 
     async def stop(self) -> None:
         if self._task:
@@ -385,19 +442,38 @@ def _require_no_mail_port(lmtp: str) -> None:
         raise ConfigError("LMTP is never spoken on port 25: give lmtp another port, or unix:PATH")
 
 
-async def _start(setting: str, door: SmtpServer | SocketmapServer | None, text: str) -> str:
-    """Listen on host:port, or on the socket of `unix:` and a path; gives where."""
-    if door is None:
-        return ""
-    if text.startswith(UNIX_PREFIX):
-        await door.start_unix(text.removeprefix(UNIX_PREFIX))
-        return text
-    host, port = split_host_port(setting, text)
-    return _join(host, await door.start(host, port))
+def _places(config: Config) -> dict[str, str]:
+    """Where to listen, by setting."""
+    return {setting: place for setting in DOORS if (place := getattr(config, setting))}
 
 
-def _join(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+def _require_postgres_for_workers(config: Config) -> None:
+    if config.workers > 1 and not is_postgres(config):
+        raise ConfigError(
+            f"workers = {config.workers} needs PostgreSQL, for SQLite has one writer and gains nothing from them: "
+            "give --database postgresql://HOST/NAME (`readdress copy` takes the data there), or leave workers at 1"
+        )
+
+
+def _warn_of_connections(config: Config) -> None:
+    wanted, allowed = config.workers * config.database_connections, find_connections_max(config)
+    if wanted > allowed:
+        log.warning(
+            "workers × database_connections is %d, and the server takes %d in all: "
+            "lower the one or the other, or raise max_connections there",
+            wanted,
+            allowed,
+        )
+
+
+def _run_in_loop(main: Coroutine[Any, Any, None]) -> None:
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(main)
+        return
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main)
 
 
 def secure_umask() -> None:

@@ -1,5 +1,6 @@
 """Clients that call nodes while something happens to these, and what has to be true afterwards."""
 
+import http.client
 import threading
 import time
 import uuid
@@ -24,6 +25,8 @@ class Load(threading.Thread):
         self._enter = enter
         self.answered: list[float] = []
         self.failure: BaseException | None = None
+        self.may_be_cut = False
+        self.cuts = 0  # connections that ended without an answer
         self._is_told = stop
 
     def run(self) -> None:
@@ -38,6 +41,13 @@ class Load(threading.Thread):
 
     def step(self) -> None:
         raise NotImplementedError
+
+    def note_cut(self) -> None:
+        """What was under way may have happened or not, and is sent again on another connection."""
+        if not self.may_be_cut:
+            raise AssertionError("the connection was cut")
+        self.cuts += 1
+        self.close()
 
     def close(self) -> None:
         raise NotImplementedError
@@ -63,14 +73,18 @@ class Changes(Load):
         path = f"/email-addresses/{DEV_INSTANCE}/{self.primary}/{verb}-alias"
         body = {"AliasConfiguration": {"EmailAddressId": self.alias}, "ClientToken": token}
         for _ in range(1_000):
-            answer = self._http.call("POST", path, body)
+            try:
+                answer = self._http.call("POST", path, body)
+            except (OSError, http.client.HTTPException):
+                self.note_cut()
+                continue
             if answer.status == 200:
                 self.tokens.append(token)
                 self.answered.append(time.monotonic())
                 return
             self.refusals.append(answer)
             time.sleep(0.05)
-        raise AssertionError(f"it does not come back: {answer}")
+        raise AssertionError("it does not come back")
 
     def close(self) -> None:
         self._http.close()
@@ -90,10 +104,16 @@ class Mails(Load):
         self._smtp: SmtpClient | None = None
 
     def step(self) -> None:
-        if self._smtp is None:
-            self._smtp = SmtpClient(self.node.smtp_address, timeout_s=60)
-            self._smtp.say("EHLO sender.example")
-        reply = self._smtp.mail("a@sender.example", self.text)
+        try:
+            if self._smtp is None:
+                self._smtp = SmtpClient(self.node.smtp_address, timeout_s=60)
+                self._smtp.say("EHLO sender.example")
+            reply = self._smtp.mail("a@sender.example", self.text)
+        except OSError:
+            reply = ""
+        if not reply:
+            self.note_cut()
+            return
         if reply.startswith("250 2.0.0 accepted"):
             self.accepted.append(reply.split()[-1])
             self.answered.append(time.monotonic())
@@ -112,6 +132,8 @@ def run_load(
     nodes: list[ServiceProcess],
     during: Callable[[list[Changes], list[Mails]], None],
     places: Sequence[Callable[[], None]] = (),
+    *,
+    may_be_cut: bool = False,
 ) -> tuple[list[Changes], list[Mails]]:
     """Two clients for each node; `places` are where a node's clients are, called in each thread that makes sockets."""
     stop = threading.Event()
@@ -121,6 +143,7 @@ def run_load(
             changes.append(there.submit(Changes, node, stop, enter).result())
             mails.append(there.submit(Mails, node, stop, enter).result())
     for load in (*changes, *mails):
+        load.may_be_cut = may_be_cut
         load.start()
     try:
         during(changes, mails)

@@ -249,7 +249,9 @@ def test_stopping_answers_the_request_in_hand(database: Database) -> None:
     async def stop_in_the_middle() -> bytes:
         slow = SlowDatabase()
         server = SocketmapServer(cast("Database", slow), connections_max=1, request_s=10, drain_s=10)
-        reader, writer = await asyncio.open_connection("127.0.0.1", await server.start("127.0.0.1", 0))
+        listening = socket.create_server(("127.0.0.1", 0))
+        await server.start([listening])
+        reader, writer = await asyncio.open_connection(*listening.getsockname())
         writer.write(netstring("alias a@example.com"))
         await slow.asked.wait()
         stopping = asyncio.create_task(server.stop())

@@ -8,6 +8,7 @@ hears with a sound database is a 4xx.
 import asyncio
 import logging
 import re
+import socket
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -99,8 +100,9 @@ async def talk(door: Door, pieces: Sequence[bytes]) -> list[str]:
     """Each piece is said once what came before is done with, so that the same pieces always make the same session."""
     loop = asyncio.get_running_loop()
     server = SmtpServer(door)
-    port = await server.start("127.0.0.1", 0)
-    transport, client = await loop.create_connection(Client, "127.0.0.1", port)
+    listening = socket.create_server(("127.0.0.1", 0))
+    await server.start([listening])
+    transport, client = await loop.create_connection(Client, *listening.getsockname())
     try:
         async with asyncio.timeout(WAIT_S_MAX):
             while not client.heard:

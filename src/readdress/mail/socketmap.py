@@ -7,16 +7,17 @@ Neither is ever NOTFOUND, for that would bounce good mail.
 
 import asyncio
 import logging
-import os
 import re
-from collections.abc import Callable
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Literal, NamedTuple, TypeAlias
 
 from readdress.address import Address, fold_domain, split_address
 from readdress.directory import routing, settings
 from readdress.mail.netstring import NetstringError, NetstringReader, NetstringTooLong, encode_netstring
 from readdress.smtp import grammar, reply
-from readdress.smtp.server import UNIX_PEER
+from readdress.smtp.server import BACKLOG, UNIX_OPTIONS, UNIX_PEER
 from readdress.store.database import Database, StoreError, Transaction
 
 log = logging.getLogger("readdress.socketmap")
@@ -134,26 +135,24 @@ class SocketmapServer:
         self._request_s = request_s
         self._drain_s = drain_s
         self._is_draining = False
-        self._listener: asyncio.Server | None = None
+        self._listeners: list[asyncio.Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._idle: set[asyncio.Task[None]] = set()  # those that wait for a request
 
-    async def start(self, host: str, port: int) -> int:
-        """Listen; gives the port."""
-        self._listener = await asyncio.start_server(self._converse, host, port, limit=REQUEST_BYTES_MAX, backlog=1024)
-        port_taken: int = self._listener.sockets[0].getsockname()[1]
-        return port_taken
-
-    async def start_unix(self, path: str) -> None:
-        """Listen on a socket in the file system; who may reach it is decided by the folder it is in."""
-        self._listener = await asyncio.start_unix_server(self._converse, path, limit=REQUEST_BYTES_MAX, backlog=1024)
-        os.chmod(path, 0o666)  # noqa: PTH101, S103 - the folder decides who comes so far
+    async def start(self, sockets: Sequence[socket.socket]) -> None:
+        """Serve who comes to these, which listen already."""
+        for listening in sockets:
+            begin: Callable[..., Awaitable[asyncio.Server]] = asyncio.start_server
+            if listening.family == socket.AF_UNIX:
+                begin = partial(asyncio.start_unix_server, **UNIX_OPTIONS)
+            listener = await begin(self._converse, sock=listening, limit=REQUEST_BYTES_MAX, backlog=BACKLOG)
+            self._listeners.append(listener)
 
     async def stop(self) -> None:
         """No new connections; who waits is let go, a request in hand is answered, within `drain_s`."""
         self._is_draining = True
-        if self._listener:
-            self._listener.close()
+        for listener in self._listeners:
+            listener.close()
         for task in self._idle:
             task.cancel()
         if self._tasks:

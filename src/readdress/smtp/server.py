@@ -6,10 +6,11 @@ has none is closed, for nothing else can be said of who is at its other end.
 
 import asyncio
 import logging
-import os
 import socket
 import ssl
-from collections.abc import Coroutine
+import sys
+from collections.abc import Coroutine, Sequence
+from typing import Any
 
 from readdress.smtp.backend import UNIX_PEER, Backend, IncomingMessage, Peer
 from readdress.smtp.connection import Connection, Door, Timeouts
@@ -22,8 +23,10 @@ log = logging.getLogger("readdress.smtp")
 
 SWEEP_INTERVAL_S = 1.0
 PROXY_HEADER_S = 15.0
-_BACKLOG = 1_024
+BACKLOG = 1_024  # as it was, when a loop listens once more
 _ACCEPT_PAUSE_S = 1.0
+# One door of several must not take the path away from the others.
+UNIX_OPTIONS: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
 
 
 class SmtpServer:
@@ -36,38 +39,39 @@ class SmtpServer:
         self.door = door
         self._proxy_from = proxy_from
         self._proxy_header_s = proxy_header_s
-        self._listener: asyncio.Server | None = None
+        self._listeners: list[asyncio.Server] = []
         self._sockets: list[socket.socket] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._arriving = 0
         self._sweeper: asyncio.TimerHandle | None = None
 
-    async def start_unix(self, path: str) -> None:
-        """Listen on a socket in the file system; who may reach it is decided by the folder it is in."""
+    async def start(self, sockets: Sequence[socket.socket]) -> None:
+        """Serve who comes to these, which listen already."""
         loop = asyncio.get_running_loop()
-        self._listener = await loop.create_unix_server(lambda: Connection(self.door), path, backlog=_BACKLOG)
-        os.chmod(path, 0o666)  # noqa: PTH101, S103 - the folder decides who comes so far
+        tls = self._tls()
+        for listening in sockets:
+            if listening.family == socket.AF_UNIX:
+                server = await loop.create_unix_server(
+                    lambda: Connection(self.door), sock=listening, backlog=BACKLOG, **UNIX_OPTIONS
+                )
+                self._listeners.append(server)
+            elif self._proxy_from:
+                listening.setblocking(False)
+                self._sockets.append(listening)
+                self._begin(self._accept_from(listening, tls))
+            else:
+                server = await loop.create_server(
+                    lambda: Connection(self.door), sock=listening, backlog=BACKLOG, ssl=tls
+                )
+                self._listeners.append(server)
         self._sweep()
-
-    async def start(self, host: str, port: int) -> int:
-        """Listen; gives the port."""
-        if self._proxy_from:
-            port_taken = await self._listen_for_proxies(host, port)
-        else:
-            loop = asyncio.get_running_loop()
-            self._listener = await loop.create_server(
-                lambda: Connection(self.door), host, port, backlog=_BACKLOG, ssl=self._tls()
-            )
-            port_taken = self._listener.sockets[0].getsockname()[1]
-        self._sweep()
-        return port_taken
 
     async def stop(self) -> None:
         """No new connections; what is idle hears 421, a message in hand is finished, `drain_s` at most."""
         door = self.door
         door.is_draining = True
-        if self._listener:
-            self._listener.close()
+        for listener in self._listeners:
+            listener.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -97,18 +101,6 @@ class SmtpServer:
         self._sweeper = loop.call_later(SWEEP_INTERVAL_S, self._sweep)
 
     # Proxies. The loop's own listener would read on behind the header, where a TLS handshake may follow.
-
-    async def _listen_for_proxies(self, host: str, port: int) -> int:
-        loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        tls = self._tls()
-        for family, address in dict.fromkeys((family, address[:2]) for family, _, _, _, address in found):
-            listening = socket.create_server((str(address[0]), port), family=family, backlog=_BACKLOG)
-            listening.setblocking(False)
-            self._sockets.append(listening)
-            self._begin(self._accept_from(listening, tls))
-        port_taken: int = self._sockets[0].getsockname()[1]
-        return port_taken
 
     def _begin(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

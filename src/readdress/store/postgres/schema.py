@@ -57,6 +57,16 @@ def migrate(target: Target, clock: Clock, *, after: bool) -> list[str]:
         return [*ran, "the index of texts"] if make_index(session) else ran
 
 
+def find_connections_max(target: Target) -> int:
+    """How many connections the server has for all its clients together. Raises SchemaError."""
+    with _open(target) as session:
+        row = session.execute(
+            "SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int"
+        ).fetchone()
+    assert row
+    return int(row[0])
+
+
 @contextmanager
 def _open(target: Target) -> Iterator["psycopg.Connection[Any]"]:
     """Whatever goes wrong is a SchemaError that says where."""
