@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 XDIST  ?= 2
 
-.PHONY: setup serve demo test lint fmt torture test-deps bench-deps bench-api bench-smtp bench-postgres bench-workers
+.PHONY: setup serve demo test lint fmt torture test-deps bench-deps bench-api bench-smtp bench-postgres bench-workers bench-testing
 
 setup: $(READY)
 
@@ -57,3 +57,6 @@ bench-postgres: setup
 
 bench-workers: setup
 	$(BIN)/python bench/workers.py $(ARGS)
+
+bench-testing: setup
+	$(BIN)/python bench/testing.py $(ARGS)

@@ -51,15 +51,19 @@ def _environment(service: ServiceProcess, home: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("text", snippets("python"))
 def test_python_snippets_run(text: str, fresh_service: ServiceProcess, tmp_path: Path) -> None:
+    """As a program, or as tests where it has some."""
+    (tmp_path / "test_snippet.py").write_text(text)
+    runner = ["-m", "pytest", "-p", "no:cacheprovider"] if "def test_" in text else []
     done = subprocess.run(
-        [sys.executable, "-c", text],
+        [sys.executable, *runner, "test_snippet.py"],
+        cwd=tmp_path,
         env=_environment(fresh_service, tmp_path),
         capture_output=True,
         text=True,
         check=False,
         timeout=60,
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("text", snippets("toml"))
