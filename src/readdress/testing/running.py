@@ -9,11 +9,11 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from readdress.clock import Clock
 from readdress.config import load_config
 from readdress.listening import listen
 from readdress.service import DEV_KEY, Service, places, run_in_loop
 from readdress.store.sqlite import SqliteDatabase
+from readdress.testing.clock import AdvancedClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
@@ -44,11 +44,11 @@ class RunningService:
         """Raises ConfigError for settings that are none."""
         config = load_config(None, {}, {"data": str(data), **_SETTINGS, **settings})
         self.region = config.region
-        clock = Clock()
+        self.clock = AdvancedClock()
         database = SqliteDatabase(
-            data / "readdress.db", clock=clock, lock_wait_ms=config.lock_wait_ms, is_durable=False
+            data / "readdress.db", clock=self.clock, lock_wait_ms=config.lock_wait_ms, is_durable=False
         )
-        self.service = Service(config, clock, database=database)
+        self.service = Service(config, self.clock, database=database)
         try:
             listening = listen(places(config), workers=1)
         except BaseException:

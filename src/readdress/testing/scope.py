@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from email.message import EmailMessage
 
     from readdress.store.database import Transaction
+    from readdress.testing.clock import TimeOfService
     from readdress.testing.mail import Message
     from readdress.testing.running import RunningService
 
@@ -39,7 +40,10 @@ class Readdress:
     """The service as one test sees it: in an account of its own, with one instance and nothing else."""
 
     def __init__(self, running: RunningService) -> None:
+        from readdress.testing.clock import TimeOfService
+
         self._running = running
+        self.clock: TimeOfService = TimeOfService(running.clock)
         self._account = f"{secrets.randbelow(10**12):012d}"
         self._domain = f"{secrets.token_hex(5)}.test"
         self.instance_id = str(uuid.uuid4())
@@ -55,8 +59,10 @@ class Readdress:
         instances.create(tx, dev_instance(self.instance_id, account=self._account, alias=None, now_ms=tx.now_ms))
 
     def close(self) -> None:
-        """The account is empty again, so that another test may publish the same addresses."""
+        """The account is empty again, so that another test may publish the same addresses, and it is now."""
         from readdress.directory import instances
+
+        self.clock.reset()
 
         def end(tx: Transaction) -> None:
             while found := instances.list_page(tx, account=self._account, after="", limit=100):
