@@ -93,9 +93,10 @@ def test_shell_snippets_run(text: str, fresh_service: ServiceProcess, tmp_path: 
         if program == "make":
             assert re.search(rf"^{command.split()[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE), command
             continue
-        if program == "swaks":
-            require_program("swaks")
+        if program in {"curl", "swaks"}:
+            require_program(program)
         runnable = command.replace(".venv/bin/", "").replace("127.0.0.1:2525", fresh_service.smtp)
+        runnable = runnable.replace("127.0.0.1:4780", fresh_service.http)
         runnable = runnable.replace("AKIA...", _some_key(environment))
         done = subprocess.run(
             runnable, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=60

@@ -27,7 +27,9 @@ from readdress.clock import Clock
 from readdress.config import UNIX_PREFIX, Config, ConfigError, split_host_port
 from readdress.databases import find_connections_max, is_postgres, open_database
 from readdress.directory import instances, settings, texts
+from readdress.faults import Faults
 from readdress.gateway.app import Gateway, Settings
+from readdress.gateway.faulty import ERRORS, FaultyHttpProtocol
 from readdress.gateway.protocol import HttpProtocol
 from readdress.gateway.server import HttpServer
 from readdress.inbox import messages
@@ -37,6 +39,8 @@ from readdress.mail import srs
 from readdress.mail.intake import Intake
 from readdress.mail.notices import Notifier
 from readdress.mail.socketmap import SocketmapServer
+from readdress.smtp.backend import Backend
+from readdress.smtp.faulty import FaultyBackend
 from readdress.smtp.peers import Network, PeerLimits, Peers, parse_networks
 from readdress.smtp.server import Door, SmtpServer, Timeouts
 from readdress.smtp.session import Limits
@@ -146,6 +150,8 @@ class Service:
         self.database = database or open_database(config, self.clock)
         self.new_key = self.database.run(self._prepare) if prepares else None
         self.arrivals = Arrivals()
+        names = {operation.name for operation in OPERATIONS}
+        self.faults = Faults(operations=names, errors=ERRORS) if config.dev else None
         self._stop = asyncio.Event()
         self._is_ready = False
         self._is_orphan = False
@@ -166,7 +172,7 @@ class Service:
         self._lmtp = door("lmtp") if config.lmtp else None
         self._smtp_tls = door("smtp_tls") if config.smtp_tls else None
         self._socketmap = self._socketmap_server() if config.socketmap else None
-        http_protocol = HttpProtocol.with_limits(
+        http_protocol = (FaultyHttpProtocol if config.dev else HttpProtocol).with_limits(
             connections_max=config.http_connections_max, request_s=config.request_timeout_ms / 1000
         )
         self._http = HttpServer(self._gateway(), http_protocol, drain_s=config.drain_ms / 1000)
@@ -176,15 +182,7 @@ class Service:
         config = self.config
         door = Door(
             name,
-            Intake(
-                self.database,
-                hostname=self._hostname,
-                dispatcher=self._dispatcher,
-                notifier=self._notifier,
-                checks=self._checks,
-                on_queued=self._runner.wake,
-                waiting=self.arrivals,
-            ),
+            self._intake(),
             hostname=self._hostname,
             lmtp=name == "lmtp",
             certificate=certificate,
@@ -208,6 +206,18 @@ class Service:
             tarpit=tarpit,
         )
         return SmtpServer(door, proxy_from=_networks("proxy_from", config.proxy_from))
+
+    def _intake(self) -> Backend:
+        intake = Intake(
+            self.database,
+            hostname=self._hostname,
+            dispatcher=self._dispatcher,
+            notifier=self._notifier,
+            checks=self._checks,
+            on_queued=self._runner.wake,
+            waiting=self.arrivals,
+        )
+        return intake if self.faults is None else FaultyBackend(intake, self.faults)
 
     def _socketmap_server(self) -> SocketmapServer:
         return SocketmapServer(
@@ -294,6 +304,7 @@ class Service:
                 transports=frozenset({settings.INBOX, *config.transports}),
             ),
             is_ready=lambda: self._is_ready,
+            faults=self.faults,
         )
 
     def _prepare(self, tx: Transaction) -> NewKey | None:

@@ -49,6 +49,8 @@ class RunningService:
             data / "readdress.db", clock=self.clock, lock_wait_ms=config.lock_wait_ms, is_durable=False
         )
         self.service = Service(config, self.clock, database=database)
+        assert self.service.faults is not None, "there are faults in development"
+        self.faults = self.service.faults
         try:
             listening = listen(places(config), workers=1)
         except BaseException:

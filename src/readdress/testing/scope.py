@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from readdress.store.database import Transaction
     from readdress.testing.clock import TimeOfService
+    from readdress.testing.faults import FaultsOfTest
     from readdress.testing.mail import Message
     from readdress.testing.running import RunningService
 
@@ -41,8 +42,10 @@ class Readdress:
 
     def __init__(self, running: RunningService) -> None:
         from readdress.testing.clock import TimeOfService
+        from readdress.testing.faults import FaultsOfTest
 
         self._running = running
+        self.faults: FaultsOfTest = FaultsOfTest(running.faults)
         self.clock: TimeOfService = TimeOfService(running.clock)
         self._account = f"{secrets.randbelow(10**12):012d}"
         self._domain = f"{secrets.token_hex(5)}.test"
@@ -63,6 +66,7 @@ class Readdress:
         from readdress.directory import instances
 
         self.clock.reset()
+        self.faults.clear()
 
         def end(tx: Transaction) -> None:
             while found := instances.list_page(tx, account=self._account, after="", limit=100):
