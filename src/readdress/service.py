@@ -305,6 +305,7 @@ class Service:
             ),
             is_ready=lambda: self._is_ready,
             faults=self.faults,
+            arrivals=self.arrivals,
         )
 
     def _prepare(self, tx: Transaction) -> NewKey | None:

@@ -27,6 +27,7 @@ from readdress.faults import ConnectionLost, Faults
 from readdress.gateway import faulty, json_1_1, rest_json, sigv4
 from readdress.gateway.sigv4 import HttpRequest
 from readdress.gateway.wire import JSON, JSON_1_1, HttpResponse, write_error
+from readdress.inbox.arrivals import Arrivals
 from readdress.store.database import Database, StoreBusy, StoreError
 
 log = logging.getLogger("readdress.gateway")
@@ -66,6 +67,7 @@ class Gateway:
         settings: Settings,
         is_ready: Callable[[], bool],
         faults: Faults | None = None,
+        arrivals: Arrivals | None = None,
     ) -> None:
         self._database = database
         self._operations = operations
@@ -76,6 +78,7 @@ class Gateway:
         self._settings = settings
         self._is_ready = is_ready
         self._faults = faults
+        self._arrivals = arrivals
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -140,6 +143,7 @@ class Gateway:
             rates=self._rates,
             request_id=request_id,
             token_retention_days=self._settings.token_retention_days,
+            arrivals=self._arrivals,
         )
         if fault is not None and fault.applied:
             await faulty.strike(fault)
