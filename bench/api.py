@@ -15,9 +15,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from botocore.awsrequest import AWSResponse
+
 import load
 import servers
-from botocore.awsrequest import AWSResponse
 from harness.process import DEV_INSTANCE, free_port, split_address
 from measure import Figure, Measure, Missing, Say, Scale, cpu_seconds, timed
 from servers import Service
@@ -162,11 +163,15 @@ def moto(folder: Path) -> Iterator[Peer]:
                 for name, is_end in in_turns(count)
             ]
 
-        yield host, process.pid, [
-            (DESCRIBE, lambda _: [load.sign("GET", f"/instance/{made}", host)]),
-            (SEARCH, lambda _: [load.sign("GET", "/instance", host)]),
-            (CHANGE, change),
-        ]
+        yield (
+            host,
+            process.pid,
+            [
+                (DESCRIBE, lambda _: [load.sign("GET", f"/instance/{made}", host)]),
+                (SEARCH, lambda _: [load.sign("GET", "/instance", host)]),
+                (CHANGE, change),
+            ],
+        )
 
 
 @contextmanager
@@ -189,11 +194,15 @@ def ministack(folder: Path) -> Iterator[Peer]:
                 for name, is_end in in_turns(count)
             ]
 
-        yield host, process.pid, [
-            (DESCRIBE, lambda _: [sign("GET", f"{path}/a1@example.com", host)]),
-            (SEARCH, lambda _: [sign("GET", path, host)]),
-            (CHANGE, change),
-        ]
+        yield (
+            host,
+            process.pid,
+            [
+                (DESCRIBE, lambda _: [sign("GET", f"{path}/a1@example.com", host)]),
+                (SEARCH, lambda _: [sign("GET", path, host)]),
+                (CHANGE, change),
+            ],
+        )
 
 
 def in_turns(count: int) -> Iterator[tuple[str, bool]]:
@@ -219,12 +228,16 @@ def by_boto3(scale: Scale, folder: Path, say: Say) -> Iterator[list[Measure]]:
     """One boto3 client in a loop, as a program would call; boto3 alone, with no network behind it, is the floor."""
     stub = client("connect", "http://127.0.0.1:9")
     stub.meta.events.register("before-send.connect", _answer_at_once)
-    loops = [("boto3 alone", DESCRIBE, partial(_describe, stub, DEV_INSTANCE))]
+    loops: list[tuple[str, str, Callable[[], int]]] = [
+        ("boto3 alone", DESCRIBE, partial(_describe, stub, DEV_INSTANCE))
+    ]
     with contextlib.ExitStack() as stack:
         for service in stack.enter_context(servers.readdress(folder)):
             connect = service.process.connect()
             ids = [
-                connect.create_email_address(InstanceId=DEV_INSTANCE, EmailAddress=f"b{n}@example.com")["EmailAddressId"]
+                connect.create_email_address(InstanceId=DEV_INSTANCE, EmailAddress=f"b{n}@example.com")[
+                    "EmailAddressId"
+                ]
                 for n in range(2)
             ]
             loops += [

@@ -1,7 +1,7 @@
 """What we want of the figures: compared after a run and printed as met or missed, never asserted.
 
-Each goal sets Readdress' median against a peer's, or against a figure of its own: at least, or at most, so many times as
-much. A goal whose figures are not all there is not measured.
+Each goal sets Readdress' median against a peer's, or against a figure of its own: at least, or at most, so many times
+as much. A goal whose figures are not all there is not measured.
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,7 @@
 """How work fares as the directory grows: look-ups, alias changes and searches among more and more addresses, on SQLite.
 
-The directories are filled by SQL, with the schema's own indexes and triggers at work. Refuses when the disk is too small.
+The directories are filled by SQL, with the schema's own indexes and triggers at work. Refuses when the disk is too
+small.
 """
 
 import asyncio
@@ -32,8 +33,8 @@ WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < :count
     named (i, address) AS (SELECT i, printf('%08x.desk%d@example.com', i * {PRIME} % 4294967296, i) FROM n)
 INSERT INTO email_address (id, instance_id, address, address_key, domain, display_name, description, address_folded,
     display_name_folded, description_folded, created_ms, modified_ms)
-SELECT printf('%012d', i), '{INSTANCE}', address, address, 'example.com', 'Desk ' || i, NULL, address, 'desk ' || i, NULL,
-    0, 0 FROM named
+SELECT printf('%012d', i), '{INSTANCE}', address, address, 'example.com', 'Desk ' || i, NULL, address, 'desk ' || i,
+    NULL, 0, 0 FROM named
 """
 TAGS = """
 WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1000 FROM n WHERE i + 1000 < :count)
@@ -51,7 +52,9 @@ def measures(scale: Scale, folder: Path, say: Say) -> Iterator[list[Measure]]:
     needed = sum(scale.sizes) * ROW_BYTES_MAX
     free = shutil.disk_usage(folder).free
     if free < needed:
-        raise SystemExit(f"growth needs {needed / 2**30:.0f} GiB of disk, and {free / 2**30:.0f} GiB are free in {folder}")
+        raise SystemExit(
+            f"growth needs {needed / 2**30:.0f} GiB of disk, and {free / 2**30:.0f} GiB are free in {folder}"
+        )
     with contextlib.ExitStack() as stack:
         found: list[Measure] = []
         for size in scale.sizes:
@@ -67,9 +70,7 @@ def measures(scale: Scale, folder: Path, say: Say) -> Iterator[list[Measure]]:
 
 def fill(database: SqliteDatabase, path: Path, count: int) -> None:
     """On a connection that need not survive a power cut."""
-    database.run(
-        lambda tx: instances.create(tx, instances.Instance(INSTANCE, ACCOUNT, None, "SAML", None, 1, 1, 0))
-    )
+    database.run(lambda tx: instances.create(tx, instances.Instance(INSTANCE, ACCOUNT, None, "SAML", None, 1, 1, 0)))
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA synchronous = OFF")
         connection.execute("PRAGMA cache_size = -1000000")
@@ -95,9 +96,9 @@ class Directory:
             (ROUTE, self.route, self.scale.samples),
             (DESCRIBE, self.describe, self.scale.samples),
             (CHANGE, self.change, self.scale.samples // 2 * 2),
-            ("search EXACT", lambda n: self.search(search.EXACT, self.address(n)), few),
-            ("search STARTS_WITH", lambda n: self.search(search.STARTS_WITH, self.address(n)[:7]), few),
-            ("search CONTAINS", lambda n: self.search(search.CONTAINS, self.address(n)[2:14]), few),
+            ("search EXACT", lambda n: self.find(search.EXACT, self.address(n)), few),
+            ("search STARTS_WITH", lambda n: self.find(search.STARTS_WITH, self.address(n)[:7]), few),
+            ("search CONTAINS", lambda n: self.find(search.CONTAINS, self.address(n)[2:14]), few),
             ("search by tag", lambda n: self._search(search.Tag("team", f"team{n % 100}"), ""), few),
             ("page far down", lambda n: self._search(search.All([]), f"{self.size // 2 + n % 100:012d}"), few),
         ]
@@ -118,13 +119,19 @@ class Directory:
         await self.database.read(work)
 
     async def change(self, number: int) -> None:
-        """Associate a pair; the clock runs for that alone, and it is undone at the end."""
+        """Associate a pair and part it again: two commits."""
         alias = (number + 1) % self.size
-        pair = {"primary_id": f"{number:012d}", "alias_id": f"{alias:012d}"}
         for change in (aliases.associate, aliases.disassociate):
-            await self.database.write(partial(change, account=ACCOUNT, instance_id=INSTANCE, **pair))
+            work = partial(
+                change,
+                account=ACCOUNT,
+                instance_id=INSTANCE,
+                primary_id=f"{number:012d}",
+                alias_id=f"{alias:012d}",
+            )
+            await self.database.write(work)
 
-    async def search(self, comparison: str, value: str) -> None:
+    async def find(self, comparison: str, value: str) -> None:
         hits = await self._search(search.Text("emailaddress", comparison, value), "")
         assert hits
 

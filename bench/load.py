@@ -1,8 +1,8 @@
 """HTTP load: requests that are signed beforehand, sent by wrk over keep-alive connections, the same for every server.
 
 wrk is written in C and takes a small part of a core, where a client in Python would take more than the servers that it
-measures. One thread of it sends the requests of a file in their order, each on the connection that is free next; a server
-that closes its connections gets new ones. Raises Missing where there is no wrk.
+measures. One thread of it sends the requests of a file in their order, each on the connection that is free next; a
+server that closes its connections gets new ones. Raises Missing where there is no wrk.
 """
 
 import hashlib
@@ -31,13 +31,14 @@ SCRIPT = """
 local file = assert(io.open(os.getenv("REQUESTS"), "rb"))
 local all = file:read("*a")
 file:close()
-local at, wrapped = 1, 0
+local at, is_asked = 1, false
 wrapped_times = 0
 function request()
   if at > #all then at = 1; wrapped_times = wrapped_times + 1 end
   local length = tonumber(all:sub(at, at + 7))
   local found = all:sub(at + 8, at + 7 + length)
-  at = at + 8 + length
+  if is_asked then at = at + 8 + length end
+  is_asked = true -- wrk asks once only to see whether it is HTTP, and doesn't send that
   return found
 end
 local threads = {}

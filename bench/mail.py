@@ -1,8 +1,8 @@
 """Mail to an alias until it is durable in both inboxes, driven by smtp-source: Readdress and other mail servers.
 
-Each message is one mail transaction, on a connection of its own or on one that is used again. Postfix answers when it has
-queued the mail and delivers afterwards, so its clock stops when both Maildirs have all of it; the others answer when they
-are done. Raises Missing without smtp-source, which comes with Postfix.
+Each message is one mail transaction, on a connection of its own or on one that is used again. Postfix answers when it
+has queued the mail and delivers afterwards, so its clock stops when both Maildirs have all of it; the others answer
+when they are done. Raises Missing without smtp-source, which comes with Postfix.
 """
 
 import contextlib
@@ -46,7 +46,6 @@ def measures(scale: Scale, folder: Path, say: Say) -> Iterator[list[Measure]]:
     """4 and 64 KiB, on new connections and on used ones."""
     if not shutil.which("smtp-source"):
         raise Missing("smtp-source, which sends the mail: `make bench-deps` installs it with Postfix")
-    folder.chmod(0o755)
     with contextlib.ExitStack() as stack:
         receivers = [_readdress(service) for service in stack.enter_context(servers.readdress(folder))]
         for start in (postfix, haraka, aiosmtpd, sink):

@@ -17,7 +17,11 @@ HERE = Path(__file__).parent
 OUT = HERE / "out"
 PEERS = OUT / "peers" / "bin"
 
-SQLITE, POSTGRES, POSTGRES_WORKERS = "Readdress on SQLite", "Readdress on PostgreSQL", "Readdress on PostgreSQL, 2 workers"
+SQLITE, POSTGRES, POSTGRES_WORKERS = (
+    "Readdress on SQLite",
+    "Readdress on PostgreSQL",
+    "Readdress on PostgreSQL, 2 workers",
+)
 
 
 class Figure(NamedTuple):
@@ -98,7 +102,7 @@ def timed(work: Callable[[], object]) -> float:
 
 def _tasks(pid: int) -> list[str]:
     try:
-        return os.listdir(f"/proc/{pid}/task")
+        return [task.name for task in Path(f"/proc/{pid}/task").iterdir()]
     except OSError:
         return []
 

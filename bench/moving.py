@@ -12,13 +12,15 @@ IMPORT = "import"
 
 
 def commands() -> str:
-    return subprocess.run([sys.executable, "-m", "readdress", "--help"], capture_output=True, text=True, check=True).stdout
+    return subprocess.run(
+        [sys.executable, "-m", "readdress", "--help"], capture_output=True, text=True, check=True
+    ).stdout
 
 
 @contextmanager
 def measures(scale: Scale, folder: Path, say: Say) -> Iterator[list[Measure]]:  # noqa: ARG001 - as every group
-    """Nothing yet."""
+    """Nothing as long as there is nothing to measure."""
     if f"\n  {IMPORT} " not in commands():
         raise Missing("import and export: `readdress` has no such command")
-    raise Missing("import and export: nothing measures them yet")
+    say("import and export: nothing measures them yet")
     yield []

@@ -71,7 +71,10 @@ def as_markdown(results: Results, facts: dict[str, Any]) -> str:
     for work in results.works():
         unit = results.units[work]
         lines += ["", f"**{work}**", ""]
-        lines += [f"| who | {unit} | lowest to highest | CPU µs each | × | what it does not do |", "|---|---|---|---|---|---|"]
+        lines += [
+            f"| who | {unit} | lowest to highest | CPU µs each | × | what it does not do |",
+            "|---|---|---|---|---|---|",
+        ]
         ours = next(iter(results.of(work)))
         for who, values in results.of(work).items():
             cpu = medians.get((work + goals.CPU, who))

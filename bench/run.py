@@ -18,7 +18,7 @@ import mail
 import moving
 import report
 import start
-from measure import DEFAULT, FULL, OUT, SHORT, Group, Missing, Scale
+from measure import DEFAULT, FULL, HERE, OUT, SHORT, Group, Missing, Scale
 
 GROUPS: dict[str, Group] = {
     "api": api.raw,
@@ -33,10 +33,14 @@ PICTURE = report.ROOT / "docs" / "images" / "bench.svg"
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
-    options.add_argument("--only", action="append", choices=list(GROUPS), help="this group of measures; may be repeated")
+    options.add_argument(
+        "--only", action="append", choices=list(GROUPS), help="this group of measures; may be repeated"
+    )
     options.add_argument("--full", action="store_true", help="with 10 million addresses")
     options.add_argument("--short", action="store_true", help="see that everything works; the figures mean nothing")
-    options.add_argument("--into", type=Path, help="a folder for results and picture, instead of where README shows them")
+    options.add_argument(
+        "--into", type=Path, help="a folder for results and picture, instead of where README shows them"
+    )
     given = options.parse_args()
     scale, name = (SHORT, "short") if given.short else (FULL, "full") if given.full else (DEFAULT, "default")
     results = report.Results()
@@ -58,6 +62,7 @@ def measure_group(group: str, scale: Scale, results: report.Results) -> None:
         said.add(text)
 
     with tempfile.TemporaryDirectory(dir=OUT, ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o755)  # PostgreSQL and Postfix run as others
         try:
             with GROUPS[group](scale, Path(folder), say) as measures:
                 for number in range(scale.rounds):
@@ -72,13 +77,15 @@ def measure_group(group: str, scale: Scale, results: report.Results) -> None:
 def write(results: report.Results, scale: str, folder: Path | None) -> None:
     """A part of a run goes to bench/out/, so that it never takes the place of a whole one."""
     facts = report.facts(scale)
-    into, picture = (folder, folder / "bench.svg") if folder else (report.HERE, PICTURE)
+    into, picture = (folder, folder / "bench.svg") if folder else (HERE, PICTURE)
     for path in (into, picture.parent):
         path.mkdir(parents=True, exist_ok=True)
     (into / "results.json").write_text(report.as_json(results, facts))
     table = report.as_markdown(results, facts)
     (into / "results.md").write_text(table)
-    caption = f"{facts['cores']} × {facts['processor']}, {facts['date']}, {facts['commit']}; medians, lowest to highest round"
+    caption = (
+        f"{facts['cores']} × {facts['processor']}, {facts['date']}, {facts['commit']}; medians, lowest to highest round"
+    )
     picture.write_text(chart.draw(results, caption))
     print(table)
     judged = goals.judge(results.medians())

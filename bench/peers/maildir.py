@@ -1,8 +1,8 @@
 """aiosmtpd for the measures: an alias that leads to two Maildirs, on disk before 250; run by the peers' own Python.
 
-The file is written and fsynced once, on a thread so that messages wait for the disk side by side, moved into the alias's
-Maildir and linked into the primary's. Neither folder is fsynced, as Postfix' virtual(8) doesn't either. There is no alias
-table: the one recipient is known by its name. What fails is told to the sender by aiosmtpd's own 500.
+The file is written and fsynced once, on a thread so that messages wait for the disk side by side, moved into the
+alias's Maildir and linked into the primary's. Neither folder is fsynced, as Postfix' virtual(8) doesn't either. There
+is no alias table: the one recipient is known by its name. What fails is told to the sender by aiosmtpd's own 500.
 """
 
 import asyncio
