@@ -24,7 +24,6 @@ from measure import Figure, Measure, Missing, Say, Scale, cpu_seconds, timed
 from servers import Service
 
 DESCRIBE, SEARCH, CHANGE = "describe", "search", "alias change"
-CONNECTIONS = (1, 32)
 MOTO, MINISTACK, BARE = "moto_server", "ministack", "bare uvicorn"
 # What a file of requests holds at first; it grows when a server is quicker.
 REQUESTS_AT_FIRST = 8_000
@@ -115,7 +114,7 @@ def _measures(
     """Each with its own idea of how many requests it takes, which grows."""
     measures: list[Measure] = []
     for work, feed in feeds:
-        for connections in CONNECTIONS:
+        for connections in scale.http_connections:
             count = [REQUESTS_AT_FIRST if scale.seconds >= 1 else REQUESTS_AT_FIRST // 2]
 
             def measure(

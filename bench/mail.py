@@ -121,17 +121,19 @@ def postfix(folder: Path) -> Iterator[Receiver]:
 @contextmanager
 def haraka(folder: Path) -> Iterator[Receiver]:
     """With our plugin alone; see peers/maildir.js."""
-    program, node = OUT / "haraka" / "node_modules" / "Haraka" / "bin" / "haraka", shutil.which("node")
+    program, node = OUT / "haraka" / "node_modules" / "Haraka" / "haraka.js", shutil.which("node")
     if node is None or not program.exists():
         raise Missing("Haraka: `make bench-deps` installs it where there is npm")
     port, home = free_port(), folder / "haraka"
     (home / "config").mkdir(parents=True)
     (home / "plugins").mkdir()
     shutil.copy(HERE / "peers" / "maildir.js", home / "plugins")
-    settings = {"smtp.ini": f"listen=127.0.0.1:{port}\n", "plugins": "maildir\n", "me": "haraka.example.net\n"}
-    for name, text in {**settings, "loglevel": "ERROR\n"}.items():
+    shutil.copy(program.parent / "config" / "connection.ini", home / "config")  # it can't do without
+    settings = {"smtp.ini": f"listen=127.0.0.1:{port}\nnodes=0\n", "plugins": "maildir\n", "me": "haraka.example.net\n"}
+    settings |= {"loglevel": "ERROR\n"}
+    for name, text in settings.items():
         (home / "config" / name).write_text(text)
-    yield from _maildirs(HARAKA, [node, str(program), "-c", str(home)], port, folder / "haraka-mail", home / "log")
+    yield from _maildirs(HARAKA, [node, str(program)], port, folder / "haraka-mail", home / "log")
 
 
 @contextmanager
@@ -145,7 +147,7 @@ def aiosmtpd(folder: Path) -> Iterator[Receiver]:
 
 def _maildirs(who: str, command: list[str], port: int, root: Path, log: Path) -> Iterator[Receiver]:
     address = f"127.0.0.1:{port}"
-    environment = {"MAILDIR_ROOT": str(root)}
+    environment = {"MAILDIR_ROOT": str(root), "HARAKA": str(root.with_name("haraka"))}
     with servers.started(command, partial(greets, address), environment=environment, log=log) as process:
         yield Receiver(who, address, process.pid, [process.pid], partial(_check, root), partial(_empty, root))
 

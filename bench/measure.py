@@ -47,6 +47,7 @@ class Scale:
 
     rounds: int = 5
     seconds: float = 1.0  # of load, for each figure
+    http_connections: Sequence[int] = (1, 32)
     pairs: int = 128  # of addresses whose aliases change
     mail_connections: int = 20
     messages_min: int = 200  # for each figure, however slow the peer
@@ -58,7 +59,9 @@ class Scale:
 DEFAULT = Scale()
 FULL = Scale(sizes=(10_000, 1_000_000, 10_000_000))
 # For the test suite: everything is done, nothing is measured well.
-SHORT = Scale(1, 0.2, pairs=64, messages_min=40, mail_connections=5, sizes=(200, 400), samples=20, import_rows=300)
+SHORT = Scale(
+    1, 0.2, (32,), pairs=64, messages_min=40, mail_connections=5, sizes=(200, 400), samples=20, import_rows=300
+)
 
 Say: TypeAlias = Callable[[str], None]
 Group: TypeAlias = Callable[[Scale, Path, Say], AbstractContextManager[list[Measure]]]

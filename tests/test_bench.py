@@ -38,7 +38,7 @@ def test_every_line_works_in_short_form(tmp_path: Path) -> None:
     found = json.loads((tmp_path / "results.json").read_text())
     lines = {(line["work"], line["who"]): line["values"] for line in found["lines"]}
     for work in (
-        "describe, 1 connection", "search, 32 connections", "alias change, 32 connections", "alias change by boto3",
+        "describe, 32 connections", "search, 32 connections", "alias change, 32 connections", "alias change by boto3",
         "mail of 4 KiB, reused", "mail of 64 KiB, one connection each", "start to first answer",
         "search CONTAINS, p95, 400 addresses", "route look-up, p99, 200 addresses",
     ):  # fmt: skip
