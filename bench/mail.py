@@ -62,11 +62,11 @@ def measures(scale: Scale, folder: Path, say: Say) -> Iterator[list[Measure]]:
 
 
 def _measure(receiver: Receiver, kib: int, connection: str, scale: Scale) -> Measure:
-    """As many messages as take about `scale.seconds`, judged by the run before."""
-    count = scale.messages_min
+    """As many messages as take about `scale.seconds`, judged by the run before; the very first is not counted."""
+    count, is_warm = scale.messages_min, scale.rounds == 1
 
     def measure() -> list[Figure]:
-        nonlocal count
+        nonlocal count, is_warm
         receiver.empty()
         used, started = cpu_seconds(*receiver.pids), time.perf_counter()
         send(receiver.address, count=count, kib=kib, connections=scale.mail_connections, reuse=connection == REUSED)
@@ -75,7 +75,10 @@ def _measure(receiver: Receiver, kib: int, connection: str, scale: Scale) -> Mea
         cpu_us = (cpu_seconds(*receiver.pids) - used) / count * 1e6
         figure = Figure(work_name(kib, connection), receiver.who, count / seconds, "messages/s", cpu_us)
         count = max(scale.messages_min, int(figure.value * scale.seconds))
-        return [figure]
+        if is_warm:
+            return [figure]
+        is_warm = True
+        return measure()
 
     return measure
 

@@ -14,14 +14,15 @@ import servers
 from harness.process import free_port
 from measure import SQLITE, Figure, Measure, Missing, Say, Scale, memory_mib
 
+LOAD_SECONDS = 4  # some load what they need with the first request
 START, REST, BUSY = "start to first answer", "memory at rest", "memory under load, at its peak"
 
 
 @contextmanager
-def measures(scale: Scale, folder: Path, say: Say) -> Iterator[list[Measure]]:
+def measures(scale: Scale, folder: Path, say: Say) -> Iterator[list[Measure]]:  # noqa: ARG001 - as every group
     """A new process each time; the load is 32 connections that ask whatever they get an answer to."""
     yield [
-        partial(_list_if_there, say, partial(_measure, who, command, scale, folder, count()))
+        partial(_list_if_there, say, partial(_measure, who, command, folder, count()))
         for who, command in (
             (SQLITE, readdress_command),
             (api.MOTO, servers.moto_command),
@@ -42,9 +43,7 @@ def readdress_command(port: int) -> list[str]:
     return [sys.executable, "-m", "readdress", "serve", "--dev", "--http", f"127.0.0.1:{port}", "--smtp", "127.0.0.1:0"]
 
 
-def _measure(
-    who: str, command: Callable[[int], list[str]], scale: Scale, folder: Path, numbers: "count[int]"
-) -> list[Figure]:
+def _measure(who: str, command: Callable[[int], list[str]], folder: Path, numbers: "count[int]") -> list[Figure]:
     port = free_port()
     arguments = command(port)
     if who == SQLITE:
@@ -61,7 +60,7 @@ def _measure(
         if who == api.MINISTACK:
             requests = [load.sign("GET", "/v2/email/identities", f"127.0.0.1:{port}", service="ses")]
         try:
-            load.run(f"127.0.0.1:{port}", requests, connections=32, seconds=scale.seconds, folder=folder)
+            load.run(f"127.0.0.1:{port}", requests, connections=32, seconds=LOAD_SECONDS, folder=folder)
         except Missing:
             return figures
         return [*figures, Figure(BUSY, who, memory_mib(process.pid, peak=True), "MiB")]
