@@ -55,7 +55,13 @@ def limits() -> dict[str, str]:
 
 def as_json(results: Results, facts: dict[str, Any]) -> str:
     lines = [
-        {"work": work, "who": who, "unit": results.units[work], "values": values, "cpu_us": results.cpu_us[work, who]}
+        {
+            "work": work,
+            "who": who,
+            "unit": results.units[work],
+            "values": values,
+            "cpu_us": results.cpu_us.get((work, who), []),
+        }
         for (work, who), values in results.values.items()
     ]
     judged = [{"goal": one.goal.text, "ratio": one.ratio, "met": one.is_met} for one in goals.judge(results.medians())]
