@@ -83,9 +83,10 @@ def write(results: report.Results, scale: str, folder: Path | None) -> None:
     (into / "results.json").write_text(report.as_json(results, facts))
     table = report.as_markdown(results, facts)
     (into / "results.md").write_text(table)
-    caption = (
-        f"{facts['cores']} × {facts['processor']}, {facts['date']}, {facts['commit']}; medians, lowest to highest round"
-    )
+    where = f"{facts['cores']} × {facts['processor']}, {facts['date']}, {facts['commit']}"
+    caption = f"{where}; {scale} run; medians, and the lowest to highest round"
+    if scale.startswith("short"):
+        caption = f"{where}; a SHORT run, whose figures mean nothing"
     picture.write_text(chart.draw(results, caption))
     print(table)
     judged = goals.judge(results.medians())
