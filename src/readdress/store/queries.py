@@ -1,7 +1,8 @@
 """Named SQL from the `.sql` files that stand beside the code: `-- name`, a line that says what for, the text.
 
 One text serves both engines. Where rows are locked it says so by a token, `{lock}`, `{lock_share}` or `{lock_skip}`,
-which an engine with a single writer need not know.
+which an engine with a single writer need not know. `{texts}` is a table `texts` with a column `value`: the strings of
+the JSON list `:texts`, by which a statement asks for many keys at once.
 """
 
 import re
@@ -10,10 +11,11 @@ from typing import Self
 
 _NAME = re.compile(r"^-- (\w+)$", re.MULTILINE)
 _LOCK = re.compile(r"\s*\{lock\w*\}")
+_TEXTS = "{texts}"
 
 
 class Query(str):
-    """One SQL statement with `:name` parameters, without the tokens of locks; `locking` has them.
+    """One SQL statement with `:name` parameters, as SQLite takes it; `locking` has all its tokens.
 
     A statement without a name was made for one call.
     """
@@ -23,7 +25,7 @@ class Query(str):
     name: str
 
     def __new__(cls, text: str, name: str = "") -> Self:
-        query = super().__new__(cls, _LOCK.sub("", text))
+        query = super().__new__(cls, _LOCK.sub("", text).replace(_TEXTS, "json_each(:texts) AS texts"))
         query.locking = text
         query.name = name
         return query

@@ -15,7 +15,7 @@ import os
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
@@ -83,6 +83,9 @@ class SqliteTransaction:
 
     def send(self, query: Query, **parameters: Any) -> None:
         self._connection.execute(query, parameters)
+
+    def execute_all(self, query: Query, rows: Sequence[Mapping[str, Any]]) -> int:
+        return self._connection.executemany(query, rows).rowcount if rows else 0
 
     def lock(self, query: Query, **parameters: Any) -> None:
         """Nothing: a writing transaction is alone from its first statement."""
