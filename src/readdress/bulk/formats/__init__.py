@@ -3,7 +3,7 @@
 A format is told by `--format` or by the file's name, and a CSV's by its header.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import BinaryIO, Final
 
@@ -16,7 +16,7 @@ from readdress.bulk.formats.postfixadmin import POSTFIXADMIN
 from readdress.bulk.formats.simplelogin import SIMPLELOGIN
 
 _TABLES: Final = {"csv": CSV, "google": GOOGLE, "postfixadmin": POSTFIXADMIN, "simplelogin": SIMPLELOGIN}
-_READERS: Final = {
+_READERS: Final[dict[str, Callable[..., Iterator[Numbered]]]] = {
     "jsonl": json_lines.read,
     "postfix": postfix.read,
     **{name: partial(tables.read, layouts=layouts) for name, layouts in _TABLES.items()},

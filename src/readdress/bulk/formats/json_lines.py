@@ -1,4 +1,4 @@
-"""JSON lines, our own: one object a line, whose members are the API's and `AliasOf`, the address that it is an alias of."""
+"""JSON lines, our own: an object a line, with the API's members and `AliasOf`, the address that it is an alias of."""
 
 from collections.abc import Iterator
 

@@ -19,10 +19,10 @@ def read_lines(stream: BinaryIO) -> Lines:
     while line := read(limit):
         number += 1
         if number == 1:
-            line = line.removeprefix(codecs.BOM_UTF8)  # noqa: PLW2901 - the same line
+            line = line.removeprefix(codecs.BOM_UTF8)
         if len(line) < limit:
             yield number, line
             continue
         while line and not line.endswith(b"\n"):
-            line = read(limit)  # noqa: PLW2901 - the rest of it
+            line = read(limit)
         yield number, None

@@ -23,7 +23,7 @@ def _entries(cells: Cells, addresses_only: bool) -> Sequence[Entry]:
         try:
             members["Tags"] = msgspec.json.decode(members["Tags"])
         except (msgspec.DecodeError, RecursionError) as error:
-            raise Refused(f"Tags: is no JSON object: {error}. Write them like {{'team': 'a'}}, in double quotes.") from None
+            raise Refused(f"Tags: is no JSON object: {error}. Write them as one, with its quotes doubled.") from None
     if addresses_only:
         members.pop("AliasOf", None)
     return (make_entry(members),)

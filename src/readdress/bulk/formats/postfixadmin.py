@@ -1,8 +1,8 @@
 """PostfixAdmin's table `alias`, as CSV with the names of its columns: `psql --csv -c 'SELECT * FROM alias'`.
 
-Source: PostfixAdmin's schema, alias (address, goto, domain, created, modified, active), and model/AliasHandler.php, which
-keeps targets in `goto` with commas between, a mailbox's own address among them. What its web list saves as CSV has
-headings in the reader's language: name its first two columns address and goto. An alias that is not active refuses mail.
+Source: PostfixAdmin's schema, alias (address, goto, domain, created, modified, active), and model/AliasHandler.php,
+which keeps targets in `goto` with commas between, a mailbox's own address among them. What its web list saves as CSV
+has headings in the reader's language: name its first two columns address and goto. What is not active refuses mail.
 """
 
 from collections.abc import Sequence

@@ -1,8 +1,8 @@
 """SimpleLogin's export of aliases: CSV with the columns alias, note, enabled and mailboxes.
 
 Source: app/alias_utils.py of SimpleLogin, alias_export_csv; mailboxes have blanks between, and the note becomes the
-description. An alias that is not enabled refuses mail. Mailboxes mostly are elsewhere, and many aliases have the same one:
-then --addresses-only leaves them out, and a transport passes the mail on.
+description. An alias that is not enabled refuses mail. Mailboxes mostly are elsewhere, and many aliases have the same
+one: then --addresses-only leaves them out, and a transport passes the mail on.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""CSV (RFC 4180) with a header that tells whose it is; a row may have several lines, and counts as the first of them."""
+"""CSV (RFC 4180) with a header that tells whose it is; a row of several lines counts as the first of them."""
 
 import csv
 from collections.abc import Callable, Iterator, Sequence
