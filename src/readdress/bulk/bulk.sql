@@ -23,16 +23,16 @@ VALUES (:request_id, :at_ms, :account, '', :operation, :detail)
 ON CONFLICT (request_id) DO UPDATE SET detail = excluded.detail;
 
 -- page_addresses
--- An instance's addresses that are no alias, in the order of keys.
+-- An instance's addresses that are no alias, in the order of keys; the expression keeps both engines to that index.
 SELECT e.id, e.address_key, e.address, e.display_name, e.description, NULL FROM email_address e
-WHERE e.instance_id = :instance_id AND e.address_key > :after
+WHERE e.instance_id || '' = :instance_id AND e.address_key > :after
     AND NOT EXISTS (SELECT 1 FROM alias r WHERE r.alias_id = e.id)
 ORDER BY e.address_key LIMIT :limit;
 
 -- page_aliases
 SELECT e.id, e.address_key, e.address, e.display_name, e.description, p.address
 FROM email_address e JOIN alias r ON r.alias_id = e.id JOIN email_address p ON p.id = r.primary_id
-WHERE e.instance_id = :instance_id AND e.address_key > :after
+WHERE e.instance_id || '' = :instance_id AND e.address_key > :after
 ORDER BY e.address_key LIMIT :limit;
 
 -- find_partners

@@ -44,6 +44,8 @@ def make_entry(members: dict[str, Any]) -> Entry:
 
 
 def key_of(address: str) -> str:
+    if address.isascii() and '"' not in address:
+        return address.lower()  # what the rules come to for most
     return split_address(address).key
 
 

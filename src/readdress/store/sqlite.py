@@ -12,11 +12,14 @@ batch fails with a StoreError, and none of them is written.
 import asyncio
 import contextlib
 import os
+import re
 import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from operator import itemgetter
 from pathlib import Path
 from queue import SimpleQueue
 from time import monotonic, sleep
@@ -46,6 +49,7 @@ WAL_PAGES_MAX = 16_384
 SCAN_THREADS = 2
 BUSY_POLL_S = 0.005
 
+_PARAMETER = re.compile(r"(?<!:):(\w+)")
 _VERSION_TABLE = """
 CREATE TABLE IF NOT EXISTS schema_version (
     version BIGINT PRIMARY KEY, phase TEXT NOT NULL, applied_ms BIGINT NOT NULL)"""
@@ -85,7 +89,10 @@ class SqliteTransaction:
         self._connection.execute(query, parameters)
 
     def execute_all(self, query: Query, rows: Sequence[Mapping[str, Any]]) -> int:
-        return self._connection.executemany(query, rows).rowcount if rows else 0
+        if not rows:
+            return 0
+        text, take = _by_number(query)
+        return self._connection.executemany(text, map(take, rows)).rowcount
 
     def lock(self, query: Query, **parameters: Any) -> None:
         """Nothing: a writing transaction is alone from its first statement."""
@@ -391,6 +398,14 @@ def _migrate(connection: sqlite3.Connection, clock: Clock) -> list[str]:
 
 def _applied(connection: sqlite3.Connection) -> dict[int, str]:
     return dict(connection.execute("SELECT version, phase FROM schema_version").fetchall())
+
+
+@lru_cache(maxsize=256)
+def _by_number(query: Query) -> tuple[str, Callable[[Mapping[str, Any]], Row]]:
+    """The statement with its parameters in a row, which binds quicker than names, and what puts them there."""
+    names = list(dict.fromkeys(_PARAMETER.findall(query)))
+    text = _PARAMETER.sub(lambda found: f"?{names.index(found[1]) + 1}", query)
+    return text, itemgetter(*names) if len(names) > 1 else lambda row: (row[names[0]],)
 
 
 def _tell(loop: asyncio.AbstractEventLoop, what: Callable[..., None], *arguments: object) -> bool:
