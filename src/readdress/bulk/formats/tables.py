@@ -102,10 +102,10 @@ def _rows(lines: Lines) -> Iterator[tuple[int, list[str] | str]]:
         except StopIteration:
             return
         except csv.Error as error:
-            row = f"is no CSV: {error}. Quotes in a quoted cell are doubled."
+            row = f"is no CSV: {error}. Perhaps a quote is not closed, or one inside a cell not doubled."
         except UnicodeDecodeError:
             row = "is not in UTF-8. Save the file in that encoding."
         except _TooLong:
-            row = f"{TOO_LONG} It ends in line {text.last}: perhaps a quote is not closed."
+            row = f"{TOO_LONG} Perhaps a quote is not closed."
         if row:
             yield text.first, row
