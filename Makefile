@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 XDIST  ?= 2
 
-.PHONY: setup serve demo test lint fmt torture test-deps bench-deps bench-api bench-smtp bench-postgres
+.PHONY: setup serve demo test lint fmt torture test-deps bench-deps bench-api bench-smtp bench-bulk bench-postgres
 
 setup: $(READY)
 
@@ -51,6 +51,9 @@ bench-api: setup
 
 bench-smtp: setup
 	$(BIN)/python bench/smtp.py $(ARGS)
+
+bench-bulk: setup       ## rows a second of an import
+	$(BIN)/python bench/bulk.py $(ARGS)
 
 bench-postgres: setup
 	$(BIN)/python bench/postgres.py $(ARGS)

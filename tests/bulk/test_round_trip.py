@@ -16,9 +16,8 @@ from readdress.bulk import exporting, formats
 from readdress.bulk.entry import Entry
 
 _LETTERS = st.characters(exclude_categories=("Cc", "Cs"))
-_WORD = st.text(
-    st.characters(categories=("L", "N"), include_characters="!#$%&'*+/=?^_`{|}~.-\""), min_size=1, max_size=8
-)
+_ATOM = st.characters(categories=("L", "N"), include_characters="!#$%&'*+/=?^_`{|}~.-\"")
+_WORD = st.text(_ATOM, min_size=1, max_size=8)
 _ADDRESS = st.builds("{}@{}.example".format, _WORD, st.from_regex(r"[a-zA-Zäßé]{1,5}", fullmatch=True))
 _NAME = st.none() | st.text(_LETTERS, max_size=20)
 _DESCRIPTION = st.none() | st.text(_LETTERS | st.sampled_from('\t\r\n",;\\'), max_size=30)

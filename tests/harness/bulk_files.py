@@ -1,4 +1,4 @@
-"""Imports in the tests' hands: a directory with an instance, entries taken into it, and what the directory then says."""
+"""Imports in the tests' hands: a directory with an instance, entries taken into it, and what it then says."""
 
 import io
 import subprocess
