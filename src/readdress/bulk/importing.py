@@ -20,8 +20,10 @@ from readdress.store.queries import load_queries
 
 sql = load_queries(__package__, "bulk.sql")
 
-# So that a transaction holds SQLite's writer, or rows on PostgreSQL, for tens of milliseconds.
-BATCH_ROWS_MAX: Final = 1_000
+# What a transaction may take, which is how long others may have to wait for it; its size follows from the last ones.
+HOLD_S: Final = 0.05
+BATCH_ROWS_MIN: Final = 100
+BATCH_ROWS_MAX: Final = 4_000
 BATCH_BYTES_MAX: Final = 1_048_576
 # Between two transactions: longer than a writer of another process sleeps before it asks SQLite again.
 PAUSE_S: Final = 0.006
@@ -82,6 +84,7 @@ class Importer:
         self._on_batch = on_batch
         self._id = new_id()
         self._ended_at = 0.0
+        self._batch_rows = min(500, BATCH_ROWS_MAX)
         self._first_deferred = 0
         self._deferred = tempfile.TemporaryFile("w+b")  # noqa: SIM115 - closed by `take`
 
@@ -105,7 +108,7 @@ class Importer:
                 self._refuse(line, entry)
                 continue
             key = key_of(entry.email_address)
-            if key in keys or len(batch) == BATCH_ROWS_MAX or size > BATCH_BYTES_MAX:
+            if key in keys or len(batch) >= self._batch_rows or size > BATCH_BYTES_MAX:
                 yield batch
                 batch, keys, size = [], set(), 0
             keys.add(key)
@@ -119,8 +122,10 @@ class Importer:
         if left > 0:
             sleep(left)
         keys = {key for item in batch for key in (item.key, item.primary_key) if key}
+        began_at = monotonic()
         plan = self._run(lambda tx: self._work(tx, batch, keys, is_last=is_last), keys)
         self._ended_at = monotonic()
+        self._batch_rows = _next_size(len(batch), self._ended_at - began_at)
         for line, reason in plan.refused:
             self._refuse(line, reason)
         self._add(self.counts, plan)
@@ -166,6 +171,12 @@ class Importer:
             operation="ImportAddresses",
             detail=msgspec.json.encode(detail).decode(),
         )
+
+
+def _next_size(rows: int, seconds: float) -> int:
+    """How many rows the next transaction may have, after one of so many took so long: at most twice as many."""
+    fitting = int(rows * min(HOLD_S / max(seconds, 1e-6), 2))
+    return min(max(fitting, BATCH_ROWS_MIN), BATCH_ROWS_MAX)
 
 
 def _read_back(deferred: Iterable[bytes]) -> Iterator[Numbered]:
