@@ -16,9 +16,14 @@ from readdress.bulk.planning import Item, Known, Plan, Rules, State, make_plan
 from readdress.clock import new_id
 from readdress.directory import addresses, aliases, instances, settings, tags
 from readdress.store.database import StoreChanged, Transaction, Work
-from readdress.store.queries import load_queries
+from readdress.store.queries import Query, load_queries
 
 sql = load_queries(__package__, "bulk.sql")
+
+# Without a name they are not prepared: PostgreSQL would keep the plan that was best when the tables were still small.
+_FIND_KNOWN: Final = Query(sql.find_known.locking)
+_LOCK_KNOWN: Final = Query(sql.lock_known.locking)
+_LIST_TAGS: Final = Query(sql.list_tags.locking)
 
 # What a transaction may take, which is how long others may have to wait for it; its size follows from the last ones.
 HOLD_S: Final = 0.05
@@ -201,7 +206,7 @@ def _change(tx: Transaction, batch: Sequence[Item], keys: Collection[str], rules
     )
     plan = make_plan(batch, state, rules, is_last=is_last)
     if plan.touched:
-        tx.lock(sql.lock_known, texts=texts_of(plan.touched))
+        tx.lock(_LOCK_KNOWN, texts=texts_of(plan.touched))
         if _find(tx, plan.touched) != {key: rows[key] for key in plan.touched}:
             raise StoreChanged
     _write(tx, plan)
@@ -231,13 +236,13 @@ def _history(relation: dict[str, Any]) -> dict[str, Any]:
 
 
 def _find(tx: Transaction, keys: Iterable[str]) -> dict[str, tuple[Any, ...]]:
-    return {row[0]: row[1:] for row in tx.all(sql.find_known, texts=texts_of(keys))}
+    return {row[0]: row[1:] for row in tx.all(_FIND_KNOWN, texts=texts_of(keys))}
 
 
 def list_tags(tx: Transaction, ids: Sequence[str]) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     if ids:
-        for address_id, key, value in tx.all(sql.list_tags, texts=texts_of(ids)):
+        for address_id, key, value in tx.all(_LIST_TAGS, texts=texts_of(ids)):
             found.setdefault(address_id, {})[key] = value
     return found
 
