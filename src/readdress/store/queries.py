@@ -6,11 +6,15 @@ the JSON list `:texts`, by which a statement asks for many keys at once.
 """
 
 import re
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from importlib.resources import files
-from typing import Self
+from operator import itemgetter
+from typing import Any, Self
 
 _NAME = re.compile(r"^-- (\w+)$", re.MULTILINE)
 _LOCK = re.compile(r"\s*\{lock\w*\}")
+_PARAMETER = re.compile(r"(?<!:):(\w+)")
 _TEXTS = "{texts}"
 
 
@@ -42,6 +46,14 @@ class Queries:
 
     def __getattr__(self, name: str) -> Query:
         raise AttributeError(f"{self._source} holds no statement named {name}")
+
+
+@lru_cache(maxsize=256)
+def by_number(query: Query) -> tuple[str, Callable[[Mapping[str, Any]], tuple[Any, ...]]]:
+    """The statement with numbers for names, which SQLite binds quicker, and what puts a row's values in their order."""
+    names = list(dict.fromkeys(_PARAMETER.findall(query)))
+    text = _PARAMETER.sub(lambda found: f"?{names.index(found[1]) + 1}", query)
+    return text, itemgetter(*names) if len(names) > 1 else lambda row: (row[names[0]],)
 
 
 def load_queries(package: str, name: str) -> Queries:

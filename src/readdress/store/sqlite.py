@@ -12,14 +12,11 @@ batch fails with a StoreError, and none of them is written.
 import asyncio
 import contextlib
 import os
-import re
 import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
-from operator import itemgetter
 from pathlib import Path
 from queue import SimpleQueue
 from time import monotonic, sleep
@@ -37,7 +34,7 @@ from readdress.store.database import (
     Work,
 )
 from readdress.store.migrations import AFTER, BEFORE, check_applied, load_migrations, missing_steps
-from readdress.store.queries import Query
+from readdress.store.queries import Query, by_number
 
 T = TypeVar("T")
 
@@ -49,7 +46,6 @@ WAL_PAGES_MAX = 16_384
 SCAN_THREADS = 2
 BUSY_POLL_S = 0.005
 
-_PARAMETER = re.compile(r"(?<!:):(\w+)")
 _VERSION_TABLE = """
 CREATE TABLE IF NOT EXISTS schema_version (
     version BIGINT PRIMARY KEY, phase TEXT NOT NULL, applied_ms BIGINT NOT NULL)"""
@@ -91,7 +87,7 @@ class SqliteTransaction:
     def execute_all(self, query: Query, rows: Sequence[Mapping[str, Any]]) -> int:
         if not rows:
             return 0
-        text, take = _by_number(query)
+        text, take = by_number(query)
         return self._connection.executemany(text, map(take, rows)).rowcount
 
     def lock(self, query: Query, **parameters: Any) -> None:
@@ -398,14 +394,6 @@ def _migrate(connection: sqlite3.Connection, clock: Clock) -> list[str]:
 
 def _applied(connection: sqlite3.Connection) -> dict[int, str]:
     return dict(connection.execute("SELECT version, phase FROM schema_version").fetchall())
-
-
-@lru_cache(maxsize=256)
-def _by_number(query: Query) -> tuple[str, Callable[[Mapping[str, Any]], Row]]:
-    """The statement with its parameters in a row, which binds quicker than names, and what puts them there."""
-    names = list(dict.fromkeys(_PARAMETER.findall(query)))
-    text = _PARAMETER.sub(lambda found: f"?{names.index(found[1]) + 1}", query)
-    return text, itemgetter(*names) if len(names) > 1 else lambda row: (row[names[0]],)
 
 
 def _tell(loop: asyncio.AbstractEventLoop, what: Callable[..., None], *arguments: object) -> bool:
