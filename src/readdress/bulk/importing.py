@@ -26,8 +26,8 @@ _LOCK_KNOWN: Final = Query(sql.lock_known.locking)
 _LIST_TAGS: Final = Query(sql.list_tags.locking)
 
 # What a transaction may take, which is how long others may have to wait for it; its size follows from the last ones.
-HOLD_S: Final = 0.025
-BATCH_ROWS_MIN: Final = 100
+HOLD_S: Final = 0.04
+BATCH_ROWS_MIN: Final = 500
 BATCH_ROWS_MAX: Final = 4_000
 BATCH_BYTES_MAX: Final = 1_048_576
 # Between two transactions: longer than a writer of another process sleeps before it asks SQLite again.
