@@ -10,7 +10,7 @@ import pytest
 
 import readdress
 from readdress.store.migrations import load_migrations
-from readdress.store.queries import Query, by_number, load_queries
+from readdress.store.queries import Queries, Query, by_number, load_queries
 
 SOURCE = Path(readdress.__file__).parent
 SQL_FILES = [path for path in sorted(SOURCE.rglob("*.sql")) if path.parent.name != "migrations"]
