@@ -10,6 +10,7 @@ from typing import NamedTuple
 import api
 import growth
 import mail
+import moving
 import start
 from measure import POSTGRES, SQLITE
 
@@ -68,7 +69,7 @@ GOALS = (
     Goal(_grown(growth.ROUTE, "p99", 10_000_000), (_grown(growth.ROUTE, "p99", 10_000),), most=1.5),
     Goal(_grown(growth.CHANGE, "p99", 10_000_000), (_grown(growth.CHANGE, "p99", 10_000),), most=1.5),
     _against(growth.work_name("search CONTAINS", "p95", 1_000_000), growth.SCAN, most=1 / 50),
-    Goal(("import", SQLITE), (), least=50_000),
+    Goal((moving.IMPORT, SQLITE), (), least=50_000),
     _against(start.START, api.MOTO, most=1 / 3),
 )
 

@@ -57,7 +57,7 @@ class Scale:
 
 
 DEFAULT = Scale()
-FULL = Scale(sizes=(10_000, 1_000_000, 10_000_000))
+FULL = Scale(sizes=(10_000, 1_000_000, 10_000_000), import_rows=1_500_000)
 # For the test suite: everything is done, nothing is measured well.
 SHORT = Scale(
     1, 0.2, (32,), pairs=64, messages_min=40, mail_connections=5, sizes=(200, 400), samples=20, import_rows=300

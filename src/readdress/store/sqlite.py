@@ -14,7 +14,7 @@ import contextlib
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
@@ -32,7 +32,7 @@ from readdress.store.database import (
     Together,
     Work,
 )
-from readdress.store.queries import Query
+from readdress.store.queries import Query, by_number
 from readdress.store.sqlite_files import migrate_connection, open_present
 
 T = TypeVar("T")
@@ -81,6 +81,12 @@ class SqliteTransaction:
 
     def send(self, query: Query, **parameters: Any) -> None:
         self._connection.execute(query, parameters)
+
+    def execute_all(self, query: Query, rows: Sequence[Mapping[str, Any]]) -> int:
+        if not rows:
+            return 0
+        text, take = by_number(query)
+        return self._connection.executemany(text, map(take, rows)).rowcount
 
     def lock(self, query: Query, **parameters: Any) -> None:
         """Nothing: a writing transaction is alone from its first statement."""
