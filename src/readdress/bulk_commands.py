@@ -7,7 +7,6 @@ wrongly. What an import has done when it is broken off stays, and the same impor
 import contextlib
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import monotonic
@@ -119,6 +118,8 @@ def _run(config: Config, take: Callable[[Any], Any]) -> Any:
 
 
 def _rehearse(config: Config, rules: Any, take: Callable[[Any], Any]) -> Any:
+    import tempfile
+
     from readdress.bulk.rehearsal import Rehearsal
     from readdress.clock import Clock
     from readdress.databases import open_database
