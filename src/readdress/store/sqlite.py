@@ -322,7 +322,8 @@ class SqliteDatabase:
     def _attempt_all(self, batch: list[_Job]) -> None:
         """Run every work; what fails leaves nothing behind, and usually it has written nothing yet.
 
-        When one has, all of them run again, each in a savepoint, for which SQLite copies every page that is changed.
+        When one has, all others run again without it, for they may have seen what it wrote: each in a savepoint now, for
+        which SQLite copies every page that is changed.
         """
         transaction = SqliteTransaction(self._writing, self._clock.now_ms())
         now = monotonic()
@@ -331,9 +332,11 @@ class SqliteDatabase:
                 job.error = StoreBusy("waited too long for the writer")
         jobs = [job for job in batch if job.error is None]
         try:
-            if not all(self._attempt(job, transaction) for job in jobs) and self._writing.in_transaction:
+            failed = next((job for job in jobs if not self._attempt(job, transaction)), None)
+            if failed and self._writing.in_transaction:
                 self._writing.execute("ROLLBACK")
                 self._writing.execute("BEGIN IMMEDIATE")
+                jobs.remove(failed)
                 for job in jobs:
                     self._attempt_apart(job, transaction)
         except sqlite3.Error as error:
