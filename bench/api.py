@@ -18,6 +18,7 @@ from typing import Any
 from botocore.awsrequest import AWSResponse
 
 import load
+import pgbench
 import servers
 from harness.process import DEV_INSTANCE, free_port, split_address
 from measure import Figure, Measure, Missing, Say, Scale, cpu_seconds, timed
@@ -39,11 +40,18 @@ def raw(scale: Scale, folder: Path, say: Say) -> Iterator[list[Measure]]:
     """By raw keep-alive HTTP, with 1 and with 32 connections."""
     with contextlib.ExitStack() as stack:
         measures: list[Measure] = []
-        for service in stack.enter_context(servers.readdress(folder)):
+        services = stack.enter_context(servers.readdress(folder))
+        for service in services:
             calls = Calls(service, scale.pairs)
             feeds: list[tuple[str, Feed]] = [(DESCRIBE, calls.describe), (SEARCH, calls.search), (CHANGE, calls.change)]
             host = service.process.http
             measures += _measures(service.who, host, service.pids, feeds, scale, folder, before=calls.part_all)
+        try:
+            changes = [(work_name(CHANGE, connections), connections) for connections in scale.http_connections]
+            server = next(service.database for service in services if service.database)
+            measures += pgbench.measures(server, changes, scale, folder)
+        except Missing as missing:
+            say(f"left out: {missing}")
         for who, start in ((BARE, bare), (MOTO, moto), (MINISTACK, ministack)):
             try:
                 host, pid, feeds = stack.enter_context(start(folder))

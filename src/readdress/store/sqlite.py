@@ -322,8 +322,8 @@ class SqliteDatabase:
     def _attempt_all(self, batch: list[_Job]) -> None:
         """Run every work; what fails leaves nothing behind, and usually it has written nothing yet.
 
-        When one has, all others run again without it, for they may have seen what it wrote: each in a savepoint now, for
-        which SQLite copies every page that is changed.
+        When one has, all others run again without it, for they may have seen what it wrote: each in a savepoint now,
+        for which SQLite copies every page that is changed.
         """
         transaction = SqliteTransaction(self._writing, self._clock.now_ms())
         now = monotonic()
