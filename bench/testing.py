@@ -1,117 +1,124 @@
-"""A call of boto3 in a test: with Readdress' pytest plugin and with moto's mock_aws, in interleaved rounds.
+"""Calls of boto3 in a test run, one after the other: with Readdress' pytest plugin, and with moto's mock_aws.
 
-Both are asked the same of the same client: DescribeInstance, the nearest operation that moto has. Alias changes are
-Readdress' alone. Each peer runs in an interpreter of its own, one at a time; `make bench-deps` installs moto.
+Both are asked for the same, DescribeInstance, the nearest that moto has. Each is an interpreter of its own, so that
+neither pays for what the other imports; it measures when it is told to.
 """
 
-import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
-from report import Report
+from measure import PEERS, Figure, Measure, Missing, Say, Scale
 
-PEERS = Path(__file__).parent / "out" / "peers" / "bin" / "python"
+PLUGIN, MOCK = "Readdress in a test", "moto's mock_aws"
+DESCRIBE = "describe in a test"
 
-# Each reads a number from its input and answers with the seconds that so many calls took, by line.
+# Reads for how many seconds to call, and answers how many calls there were in a second, by work.
 _LOOP = """
 import json, sys, time
-def serve(lines):
+
+def measure(calls):
     for asked in sys.stdin:
-        count, taken = int(asked), {}
-        for line, call in lines.items():
-            started = time.perf_counter()
-            for _ in range(count):
-                call()
-            taken[line] = time.perf_counter() - started
-        print(json.dumps(taken), flush=True)
+        rates = {}
+        for work, call in calls.items():
+            began, done, spent = time.perf_counter(), 0, 0.0
+            while spent < float(asked):
+                done += call()
+                spent = time.perf_counter() - began
+            rates[work] = done / spent
+        print(json.dumps(rates), flush=True)
 """
-_READDRESS = (
-    _LOOP
-    + """
-import tempfile
+_PLUGIN = f"""{_LOOP}
 from pathlib import Path
 from readdress.testing.running import RunningServices
 from readdress.testing.scope import Readdress
-services = RunningServices(lambda: Path(tempfile.mkdtemp()))
-scope = Readdress(services.get({}))
-others = services.get({"account": "000000000000"})  # of another service, so that its key stays in this scope's account
-connect, instance = scope.connect, scope.instance_id
-primary, alias = scope.publish("a"), scope.publish("b")
-pair = {"InstanceId": instance, "EmailAddressId": primary.id, "AliasConfiguration": {"EmailAddressId": alias.id}}
-address = {"InstanceId": instance, "EmailAddressId": primary.id}
+
+folders = iter(Path(sys.argv[1], name) for name in ("a", "b"))
+services = RunningServices(lambda: next(folders))
+mine = Readdress(services.get({{}}))
+others = services.get({{"account": "000000000000"}})  # another service: its key belongs to tests that come and go
+connect, instance = mine.connect, mine.instance_id
+primary, alias = mine.publish("primary"), mine.publish("alias")
+pair = {{"InstanceId": instance, "EmailAddressId": primary.id, "AliasConfiguration": {{"EmailAddressId": alias.id}}}}
+
+def describe():
+    connect.describe_instance(InstanceId=instance)
+    return 1
+
 def change():
     connect.associate_email_address_alias(**pair)
     connect.disassociate_email_address_alias(**pair)
+    return 2
+
 def mail():
-    scope.send(to=alias, subject="x")
-serve({
-    "Readdress DescribeInstance": lambda: connect.describe_instance(InstanceId=instance),
-    "Readdress DescribeEmailAddress": lambda: connect.describe_email_address(**address),
-    "Readdress associate + disassociate": change,
-    "Readdress a mail by smtplib": mail,
-    "Readdress a test's begin and end": lambda: Readdress(others).close(),
-})
-scope.close()
+    mine.send(to=alias, subject="x")
+    return 1
+
+def begin_and_end():
+    Readdress(others).close()
+    return 1
+
+measure({{
+    "{DESCRIBE}": describe,
+    "alias change in a test": change,
+    "mail in a test": mail,
+    "begin and end of a test": begin_and_end,
+}})
+mine.close()
 services.stop()
 """
-)
-_MOTO = (
-    _LOOP
-    + """
+_MOCK = f"""{_LOOP}
 import boto3, moto
-options = {"region_name": "us-east-1", "aws_access_key_id": "test", "aws_secret_access_key": "test"}
+
 with moto.mock_aws():
-    connect = boto3.client("connect", **options)
+    connect = boto3.client("connect", region_name="us-east-1", aws_access_key_id="test", aws_secret_access_key="test")
     instance = connect.create_instance(
         IdentityManagementType="SAML", InboundCallsEnabled=True, OutboundCallsEnabled=True
     )["Id"]
-    serve({"moto DescribeInstance": lambda: connect.describe_instance(InstanceId=instance)})
+
+    def describe():
+        connect.describe_instance(InstanceId=instance)
+        return 1
+
+    measure({{"{DESCRIBE}": describe}})
 """
-)
 
 
-class Peer:
-    def __init__(self, python: Path, code: str) -> None:
-        self.process = subprocess.Popen(
-            [python, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
-        )
-
-    def take(self, calls: int) -> dict[str, float]:
-        assert self.process.stdin
-        assert self.process.stdout
-        self.process.stdin.write(f"{calls}\n")
-        taken: dict[str, float] = json.loads(self.process.stdout.readline())
-        return taken
-
-    def stop(self) -> None:
-        assert self.process.stdin
-        self.process.stdin.close()
-        self.process.wait()
+@contextmanager
+def measures(scale: Scale, folder: Path, say: Say) -> Iterator[list[Measure]]:
+    with ExitStack() as stack:
+        loops = [stack.enter_context(closing(_Loop(PLUGIN, [sys.executable, "-c", _PLUGIN, str(folder)], scale)))]
+        try:
+            python = PEERS / "python"
+            if not python.exists():
+                raise Missing("moto: `make bench-deps` installs it")
+            loops.append(stack.enter_context(closing(_Loop(MOCK, [str(python), "-c", _MOCK], scale))))
+        except Missing as missing:
+            say(f"left out: {missing}")
+        yield [loop.measure for loop in loops]
 
 
-def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--rounds", type=int, default=7)
-    options.add_argument("--calls", type=int, default=200)
-    given = options.parse_args()
-    report = Report("boto3 in a test, one call at a time", "calls/s")
-    peers = [Peer(Path(sys.executable), _READDRESS)]
-    if PEERS.exists():
-        peers.append(Peer(PEERS, _MOTO))
-    else:
-        print("moto is left out: `make bench-deps` installs it")
-    for peer in peers:
-        peer.take(20)
-    for _ in range(given.rounds):
-        for peer in peers:
-            for line, seconds in peer.take(given.calls).items():
-                report.add(line, given.calls / seconds)
-    for peer in peers:
-        peer.stop()
-    report.show(against="moto DescribeInstance" if len(peers) > 1 else "Readdress DescribeInstance")
+class _Loop:
+    """An interpreter that calls for so long, each time it is asked."""
 
+    def __init__(self, who: str, command: list[str], scale: Scale) -> None:
+        self._who = who
+        self._seconds = scale.seconds
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+        self._ask(0.05)  # the first calls load what the others use
 
-if __name__ == "__main__":
-    main()
+    def measure(self) -> list[Figure]:
+        return [Figure(work, self._who, rate, "calls/s") for work, rate in self._ask(self._seconds).items()]
+
+    def close(self) -> None:
+        self._process.communicate()
+
+    def _ask(self, seconds: float) -> dict[str, float]:
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write(f"{seconds}\n")
+        rates: dict[str, float] = json.loads(self._process.stdout.readline())
+        return rates

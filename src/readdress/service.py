@@ -25,7 +25,7 @@ from readdress.api.policy import ALLOW_EVERYTHING
 from readdress.api.rates import Rate, Rates
 from readdress.clock import Clock
 from readdress.config import UNIX_PREFIX, Config, ConfigError, split_host_port
-from readdress.databases import find_connections_max, is_postgres, open_database
+from readdress.databases import find_connections_max, has_text_index, is_postgres, open_database
 from readdress.directory import instances, settings, texts
 from readdress.faults import Faults
 from readdress.gateway.app import Gateway, Settings
@@ -93,11 +93,12 @@ def serve(config: Config, on_ready: Callable[[Ready], None]) -> int:
         service.database.close()
         raise
     ready = Ready(new_key=service.new_key, **{setting: listening.addresses.get(setting, "") for setting in DOORS})
+    if is_postgres(config):
+        _warn_of_the_server(config)
     if config.workers == 1:
         run_in_loop(service.run(listening.sockets[0], lambda: on_ready(ready)))
         return 0
     service.database.close()  # it has done once what has to be done once, and no worker may inherit a connection
-    _warn_of_connections(config)
     return run_workers(
         config.workers,
         partial(_be_worker, config, listening),
@@ -439,7 +440,12 @@ def _require_postgres_for_workers(config: Config) -> None:
         )
 
 
-def _warn_of_connections(config: Config) -> None:
+def _warn_of_the_server(config: Config) -> None:
+    if not has_text_index(config):
+        log.warning(
+            "a search for a part of a text reads every address: install the extension pg_trgm, which comes with "
+            "PostgreSQL's contrib modules, and run `readdress migrate`"
+        )
     wanted, allowed = config.workers * config.database_connections, find_connections_max(config)
     if wanted > allowed:
         log.warning(

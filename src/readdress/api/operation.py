@@ -188,12 +188,12 @@ def decode(operation: Operation, values: dict[str, Any], scope: Scope) -> Reques
     try:
         request = msgspec.convert(present, operation.request)
     except msgspec.ValidationError as error:
-        raise operation.refusal(InvalidParameterException, _explain(str(error))) from None
+        raise operation.refusal(InvalidParameterException, explain(str(error))) from None
     _arns_to_ids(request, scope)
     return request
 
 
-def _explain(text: str) -> str:
+def explain(text: str) -> str:
     """Msgspec's words, as a sentence that begins with the member."""
     reason, found, place = text.rpartition(" - at ")  # the reason may quote the caller, the place never does
     if not found:

@@ -45,6 +45,7 @@ class RunningService:
         config = load_config(None, {}, {"data": str(data), **_SETTINGS, **settings})
         self.region = config.region
         self.clock = AdvancedClock()
+        data.mkdir(parents=True, exist_ok=True)
         database = SqliteDatabase(
             data / "readdress.db", clock=self.clock, lock_wait_ms=config.lock_wait_ms, is_durable=False
         )
