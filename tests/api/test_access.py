@@ -298,6 +298,7 @@ def test_every_change_leaves_one_row_that_says_who_did_what_and_when(
         ("UpdateEmailAddressMetadata", {"InstanceId": instance_id, "EmailAddressId": primary, "DisplayName": "x"}),
         ("TagResource", {"resourceArn": arn, "tags": {"team": "support"}}),
         ("UntagResource", {"resourceArn": arn, "tagKeys": ["team"]}),
+        ("DeleteMessages", {"InstanceId": instance_id, "EmailAddressId": primary}),
         ("DeleteEmailAddress", {"InstanceId": instance_id, "EmailAddressId": primary}),
         ("DeleteInstance", {"InstanceId": instance_id}),
     ]
