@@ -18,6 +18,7 @@ import mail
 import moving
 import report
 import start
+import testing
 from measure import DEFAULT, FULL, HERE, OUT, SHORT, Group, Missing, Scale
 
 GROUPS: dict[str, Group] = {
@@ -27,6 +28,7 @@ GROUPS: dict[str, Group] = {
     "start": start.measures,
     "growth": growth.measures,
     "import": moving.measures,
+    "testing": testing.measures,
 }
 PICTURE = report.ROOT / "docs" / "images" / "bench.svg"
 

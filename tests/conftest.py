@@ -15,6 +15,8 @@ from harness.process import ServiceProcess
 from readdress.clock import Clock
 from readdress.store.database import Database
 
+pytest_plugins = ["pytester"]
+
 ACCOUNT = "123456789012"
 TESTS = Path(__file__).parent
 # Folders whose tests with a running program use both engines.

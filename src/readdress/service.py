@@ -12,12 +12,10 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import uvicorn
 
 from readdress import logs, onward
 from readdress.api import access, idempotency
@@ -29,20 +27,26 @@ from readdress.clock import Clock
 from readdress.config import UNIX_PREFIX, Config, ConfigError, split_host_port
 from readdress.databases import find_connections_max, has_text_index, is_postgres, open_database
 from readdress.directory import instances, settings, texts
+from readdress.faults import Faults
 from readdress.gateway.app import Gateway, Settings
+from readdress.gateway.faulty import ERRORS, FaultyHttpProtocol
 from readdress.gateway.protocol import HttpProtocol
+from readdress.gateway.server import HttpServer
 from readdress.inbox import messages
+from readdress.inbox.arrivals import Arrivals
 from readdress.listening import Listening, Sockets, listen
 from readdress.mail import srs
 from readdress.mail.intake import Intake
 from readdress.mail.notices import Notifier
 from readdress.mail.socketmap import SocketmapServer
+from readdress.smtp.backend import Backend
+from readdress.smtp.faulty import FaultyBackend
 from readdress.smtp.peers import Network, PeerLimits, Peers, parse_networks
 from readdress.smtp.server import Door, SmtpServer, Timeouts
 from readdress.smtp.session import Limits
 from readdress.smtp.tarpit import Tarpit
 from readdress.smtp.tls import Certificate, CertificateError
-from readdress.store.database import SchemaError, StoreError, Transaction
+from readdress.store.database import Database, SchemaError, StoreError, Transaction
 from readdress.workers import Worker, run_workers
 
 log = logging.getLogger("readdress")
@@ -84,7 +88,7 @@ def serve(config: Config, on_ready: Callable[[Ready], None]) -> int:
     _require_postgres_for_workers(config)
     service = Service(config)
     try:
-        listening = listen(_places(config), workers=config.workers)
+        listening = listen(places(config), workers=config.workers)
     except BaseException:
         service.database.close()
         raise
@@ -92,7 +96,7 @@ def serve(config: Config, on_ready: Callable[[Ready], None]) -> int:
     if is_postgres(config):
         _warn_of_the_server(config)
     if config.workers == 1:
-        _run_in_loop(service.run(listening.sockets[0], lambda: on_ready(ready)))
+        run_in_loop(service.run(listening.sockets[0], lambda: on_ready(ready)))
         return 0
     service.database.close()  # it has done once what has to be done once, and no worker may inherit a connection
     return run_workers(
@@ -114,15 +118,19 @@ def _be_worker(config: Config, listening: Listening, worker: Worker) -> int:
     except (ConfigError, SchemaError, access.KeyFileError, OSError) as error:
         log.error("cannot start: %s", error)  # noqa: TRY400 - the text says all
         return 1
-    _run_in_loop(service.run(own, worker.tell_ready, lifeline=worker.lifeline))
+    run_in_loop(service.run(own, worker.tell_ready, lifeline=worker.lifeline))
     return 0
 
 
 class Service:
     """The whole program, built and not yet serving."""
 
-    def __init__(self, config: Config, clock: Clock | None = None, *, prepares: bool = True) -> None:
-        """Opens the database; what it has to hold from the start is made, if nobody has done so for us (`prepares`).
+    def __init__(
+        self, config: Config, clock: Clock | None = None, *, prepares: bool = True, database: Database | None = None
+    ) -> None:
+        """Opens the database, unless one is given, and closes it when `run` ends.
+
+        What it has to hold from the start is made, if nobody has done so for us (`prepares`).
 
         Raises ConfigError, SchemaError, KeyFileError.
         """
@@ -140,8 +148,12 @@ class Service:
         data = Path(config.data)
         data.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.keyring = access.load_keyring(config.key_path)
-        self.database = open_database(config, self.clock)
+        self.database = database or open_database(config, self.clock)
         self.new_key = self.database.run(self._prepare) if prepares else None
+        self.arrivals = Arrivals()
+        names = {operation.name for operation in OPERATIONS}
+        self.faults = Faults(operations=names, errors=ERRORS) if config.dev else None
+        self._stop = asyncio.Event()
         self._is_ready = False
         self._is_orphan = False
         self._hostname = config.hostname or socket.gethostname()
@@ -161,24 +173,17 @@ class Service:
         self._lmtp = door("lmtp") if config.lmtp else None
         self._smtp_tls = door("smtp_tls") if config.smtp_tls else None
         self._socketmap = self._socketmap_server() if config.socketmap else None
-        http_protocol = HttpProtocol.with_limits(
+        http_protocol = (FaultyHttpProtocol if config.dev else HttpProtocol).with_limits(
             connections_max=config.http_connections_max, request_s=config.request_timeout_ms / 1000
         )
-        self._http = _HttpServer(self._gateway(), http_protocol, drain_s=config.drain_ms / 1000)
+        self._http = HttpServer(self._gateway(), http_protocol, drain_s=config.drain_ms / 1000)
 
     def _mail_server(self, name: str, *, certificate: Certificate | None, peers: Peers, tarpit: Tarpit) -> SmtpServer:
         """The door that the setting of that name opens."""
         config = self.config
         door = Door(
             name,
-            Intake(
-                self.database,
-                hostname=self._hostname,
-                dispatcher=self._dispatcher,
-                notifier=self._notifier,
-                checks=self._checks,
-                on_queued=self._runner.wake,
-            ),
+            self._intake(),
             hostname=self._hostname,
             lmtp=name == "lmtp",
             certificate=certificate,
@@ -203,6 +208,18 @@ class Service:
         )
         return SmtpServer(door, proxy_from=_networks("proxy_from", config.proxy_from))
 
+    def _intake(self) -> Backend:
+        intake = Intake(
+            self.database,
+            hostname=self._hostname,
+            dispatcher=self._dispatcher,
+            notifier=self._notifier,
+            checks=self._checks,
+            on_queued=self._runner.wake,
+            waiting=self.arrivals,
+        )
+        return intake if self.faults is None else FaultyBackend(intake, self.faults)
+
     def _socketmap_server(self) -> SocketmapServer:
         return SocketmapServer(
             self.database,
@@ -212,16 +229,15 @@ class Service:
         )
 
     async def run(self, sockets: Sockets, on_ready: Callable[[], None], *, lifeline: int | None = None) -> None:
-        """Serve who comes to the sockets until SIGTERM or SIGINT, or until a `lifeline` is cut."""
-        stop = asyncio.Event()
-        self._hear_signals(stop, lifeline)
+        """Serve who comes to the sockets until `stop`, SIGTERM or SIGINT, or until a `lifeline` is cut."""
+        self._hear_signals(lifeline)
         maintenance = asyncio.create_task(self._maintain())
         indexing = asyncio.create_task(self._index_texts())
         runner = asyncio.create_task(self._runner.run())
         try:
             await self._open_doors(sockets)
             on_ready()
-            await stop.wait()
+            await self._stop.wait()
             self._is_ready = False
             if not self._is_orphan:
                 await asyncio.sleep(self.config.drain_notice_ms / 1000)  # so that a load balancer sees it first
@@ -229,6 +245,7 @@ class Service:
             self._is_ready = False
             maintenance.cancel()
             indexing.cancel()
+            self.arrivals.close()
             doors = (self._http, self._smtp, self._lmtp, self._smtp_tls, self._socketmap)
             await asyncio.gather(*(door.stop() for door in doors if door))
             self._runner.stop(self.config.drain_ms / 1000)
@@ -237,12 +254,17 @@ class Service:
                 self._checks.close()
             self.database.close()
 
-    def _hear_signals(self, stop: asyncio.Event, lifeline: int | None) -> None:
+    def stop(self) -> None:
+        """End `run` as a signal would; to be called on its event loop."""
+        self._stop.set()
+
+    def _hear_signals(self, lifeline: int | None) -> None:
         """SIGHUP has the certificate's files looked at, as the next handshake would; without one it stops."""
         loop = asyncio.get_running_loop()
-        hang_up = self._certificate.context if self._certificate else stop.set
-        for number, act in ((signal.SIGTERM, stop.set), (signal.SIGINT, stop.set), (signal.SIGHUP, hang_up)):
-            with contextlib.suppress(NotImplementedError, ValueError):  # Windows; not the main thread
+        hang_up = self._certificate.context if self._certificate else self.stop
+        for number, act in ((signal.SIGTERM, self.stop), (signal.SIGINT, self.stop), (signal.SIGHUP, hang_up)):
+            # Windows; not the main thread, as each kind of loop says it.
+            with contextlib.suppress(NotImplementedError, ValueError, RuntimeError):
                 loop.add_signal_handler(number, act)
 
         def stop_as_orphan() -> None:
@@ -251,7 +273,7 @@ class Service:
             loop.remove_reader(lifeline)
             log.error("the parent has died, so this worker stops")
             self._is_orphan = True
-            stop.set()
+            self.stop()
 
         if lifeline is not None:
             loop.add_reader(lifeline, stop_as_orphan)
@@ -274,7 +296,7 @@ class Service:
             operations=OPERATIONS,
             keyring=self.keyring,
             rates=Rates(AWS_RATE if config.aws_limits else None),
-            clock=self.clock,
+            clock=Clock(),  # callers sign by the time of day, whatever time the service is told
             settings=Settings(
                 region=config.region,
                 request_bytes_max=config.request_bytes_max,
@@ -283,6 +305,8 @@ class Service:
                 transports=frozenset({settings.INBOX, *config.transports}),
             ),
             is_ready=lambda: self._is_ready,
+            faults=self.faults,
+            arrivals=self.arrivals,
         )
 
     def _prepare(self, tx: Transaction) -> NewKey | None:
@@ -299,7 +323,7 @@ class Service:
                 secret=DEV_KEY,
             )
             if instances.find(tx, account=account, instance_id=DEV_INSTANCE) is None:
-                instances.create(tx, _dev_instance(account, tx.now_ms))
+                instances.create(tx, dev_instance(DEV_INSTANCE, account=account, alias="development", now_ms=tx.now_ms))
             return None
         keys = [key for key in access.list_keys(tx) if key.id != DEV_KEY]
         if keys:
@@ -335,51 +359,11 @@ class Service:
             await asyncio.sleep(INDEX_INTERVAL_S)
 
 
-class _HttpServer:
-    """uvicorn in an event loop that is not its own, with the signals left to the service."""
-
-    def __init__(self, gateway: Gateway, protocol: type[HttpProtocol], *, drain_s: float) -> None:
-        config = uvicorn.Config(
-            gateway,
-            loop="none",
-            http=protocol,
-            ws="none",
-            lifespan="off",
-            interface="asgi3",
-            access_log=False,
-            log_config=None,
-            server_header=False,
-            proxy_headers=False,
-            timeout_keep_alive=75,
-            timeout_graceful_shutdown=max(1, int(drain_s)),
-            backlog=1024,
-        )
-        self._server = _QuietServer(config)
-        self._task: asyncio.Task[None] | None = None
-
-    async def start(self, sockets: list[socket.socket]) -> None:
-        """Serve who comes to these, which listen already."""
-        self._task = asyncio.create_task(self._server.serve(sockets=sockets))
-        while not self._server.started and not self._task.done():
-            await asyncio.sleep(0.001)
-
-    async def stop(self) -> None:
-        if self._task:
-            self._server.should_exit = True
-            await self._task
-
-
-class _QuietServer(uvicorn.Server):
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-def _dev_instance(account: str, now_ms: int) -> instances.Instance:
+def dev_instance(instance_id: str, *, account: str, alias: str | None, now_ms: int) -> instances.Instance:
     return instances.Instance(
-        id=DEV_INSTANCE,
+        id=instance_id,
         account=account,
-        alias="development",
+        alias=alias,
         identity_management_type="CONNECT_MANAGED",
         directory_id=None,
         inbound_calls=1,
@@ -443,7 +427,7 @@ def _require_no_mail_port(lmtp: str) -> None:
         raise ConfigError("LMTP is never spoken on port 25: give lmtp another port, or unix:PATH")
 
 
-def _places(config: Config) -> dict[str, str]:
+def places(config: Config) -> dict[str, str]:
     """Where to listen, by setting."""
     return {setting: place for setting in DOORS if (place := getattr(config, setting))}
 
@@ -472,7 +456,7 @@ def _warn_of_the_server(config: Config) -> None:
         )
 
 
-def _run_in_loop(main: Coroutine[Any, Any, None]) -> None:
+def run_in_loop(main: Coroutine[Any, Any, None]) -> None:
     try:
         import uvloop
     except ImportError:

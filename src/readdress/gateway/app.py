@@ -23,9 +23,11 @@ from readdress.errors import (
     ThrottlingException,
     UnrecognizedClientException,
 )
-from readdress.gateway import json_1_1, rest_json, sigv4
+from readdress.faults import ConnectionLost, Faults
+from readdress.gateway import faulty, json_1_1, rest_json, sigv4
 from readdress.gateway.sigv4 import HttpRequest
 from readdress.gateway.wire import JSON, JSON_1_1, HttpResponse, write_error
+from readdress.inbox.arrivals import Arrivals
 from readdress.store.database import Database, StoreBusy, StoreError
 
 log = logging.getLogger("readdress.gateway")
@@ -64,6 +66,8 @@ class Gateway:
         clock: Clock,
         settings: Settings,
         is_ready: Callable[[], bool],
+        faults: Faults | None = None,
+        arrivals: Arrivals | None = None,
     ) -> None:
         self._database = database
         self._operations = operations
@@ -73,6 +77,8 @@ class Gateway:
         self._clock = clock
         self._settings = settings
         self._is_ready = is_ready
+        self._faults = faults
+        self._arrivals = arrivals
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -83,12 +89,17 @@ class Gateway:
         except ServiceError as error:
             is_rpc = any(name == b"x-amz-target" for name, _ in scope["headers"])
             response = write_error(error, JSON_1_1 if is_rpc else JSON)
+        except ConnectionLost:
+            scope["extensions"][faulty.ABORT]["abort"]()
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            return
         await _send(send, response, request_id)
 
     async def _answer(self, scope: AsgiScope, receive: Receive, request_id: str) -> HttpResponse:
         try:
             return await self._pipeline(scope, receive, request_id)
-        except ServiceError:
+        except (ServiceError, ConnectionLost):
             raise
         except StoreBusy:
             raise ThrottlingException(
@@ -115,10 +126,15 @@ class Gateway:
             return _FINE
         if request.path == HEALTH_PATH:
             return await self._health()
+        if request.path == faulty.PATH:
+            return faulty.answer(self._faults, request, scope["client"])
         caller = await self._authenticate(request)
         is_rpc = json_1_1.is_json_1_1(request)
         operation, values = json_1_1.read(self._operations, request) if is_rpc else self._router.read(request)
         typed = decode(operation, values, caller.scope)
+        fault = self._faults.take(operation.name) if self._faults is not None else None
+        if fault is not None and not fault.applied:
+            await faulty.strike(fault)
         answer = await call(
             self._database,
             operation,
@@ -127,7 +143,10 @@ class Gateway:
             rates=self._rates,
             request_id=request_id,
             token_retention_days=self._settings.token_retention_days,
+            arrivals=self._arrivals,
         )
+        if fault is not None and fault.applied:
+            await faulty.strike(fault)
         return json_1_1.write(answer) if is_rpc else rest_json.write(answer)
 
     async def _authenticate(self, request: HttpRequest) -> Caller:

@@ -15,6 +15,7 @@ from readdress.address import Address
 from readdress.clock import new_id, rfc_5322
 from readdress.directory import routing
 from readdress.inbox import messages
+from readdress.inbox.arrivals import Arrivals
 from readdress.mail.dispatch import Arrival, Dispatcher, arrivals, is_looping, passed_on_before
 from readdress.mail.header import HEADER_BYTES_MAX, RECEIVED_MAX, HeaderFacts, look_at_header
 from readdress.mail.notices import Action, Notifier
@@ -58,14 +59,19 @@ class Intake:
         notifier: Notifier | None = None,
         checks: SenderChecks | None = None,
         on_queued: Callable[[], None] = lambda: None,
+        waiting: Arrivals | None = None,
     ) -> None:
-        """Without `checks` no sender is checked; `on_queued` hears when something is in the spool."""
+        """Without `checks` no sender is checked; `on_queued` hears when something is in the spool.
+
+        Who is `waiting` for an inbox is told once something is in it.
+        """
         self._database = database
         self._hostname = hostname
         self._dispatcher = dispatcher or Dispatcher()
         self._notifier = notifier or Notifier(hostname=hostname, dispatcher=self._dispatcher)
         self._checks = checks
         self._on_queued = on_queued
+        self._waiting = waiting
 
     async def check_recipient(self, recipient: Path) -> Reply:
         try:
@@ -82,6 +88,7 @@ class Intake:
             notifier=self._notifier,
             checks=self._checks,
             on_queued=self._on_queued,
+            waiting=self._waiting,
             envelope=envelope,
             peer=peer,
         )
@@ -99,6 +106,7 @@ class Incoming:
         notifier: Notifier,
         checks: SenderChecks | None,
         on_queued: Callable[[], None],
+        waiting: Arrivals | None,
         envelope: Envelope,
         peer: Peer,
     ) -> None:
@@ -108,6 +116,7 @@ class Incoming:
         self._notifier = notifier
         self._checks = checks
         self._on_queued = on_queued
+        self._waiting = waiting
         self._envelope = envelope
         self._peer = peer
         self.id = new_id()
@@ -183,7 +192,7 @@ class Incoming:
         self._trouble = await _or_reply(self._database.write(stage, together=TOGETHER))
 
     async def _store(self, last_part: bytes, facts: HeaderFacts) -> list[Reply]:
-        def store(tx: Transaction) -> tuple[list[Reply], bool]:
+        def store(tx: Transaction) -> tuple[list[Reply], list[messages.Delivery]]:
             arrived, answers = self._route_all(tx, facts)
             message = self._message(tx, facts)
             messages.insert(tx, message)
@@ -194,7 +203,7 @@ class Incoming:
             self._confirm(tx, message, deliveries)
             if all(delivery.state is messages.State.DISCARDED for delivery in deliveries):
                 messages.delete_content(tx, self.id)
-            return answers, any(delivery.state is messages.State.QUEUED for delivery in deliveries)
+            return answers, deliveries
 
         try:
             stored = await _or_reply(self._database.write(store, together=TOGETHER))
@@ -202,9 +211,11 @@ class Incoming:
             return refused.answers
         if isinstance(stored, Reply):
             return [stored] * len(self._envelope.recipients)
-        answers, is_queued = stored
-        if is_queued:
+        answers, deliveries = stored
+        if any(delivery.state is messages.State.QUEUED for delivery in deliveries):
             self._on_queued()
+        if self._waiting is not None:
+            self._waiting.tell(delivery.address_id for delivery in deliveries)
         return answers
 
     def _confirm(self, tx: Transaction, message: messages.Message, deliveries: list[messages.Delivery]) -> None:

@@ -46,7 +46,6 @@ SCAN_THREADS = 2
 BUSY_POLL_S = 0.005
 
 _CONNECTION_PRAGMAS = (
-    "PRAGMA synchronous = FULL",
     "PRAGMA foreign_keys = ON",
     "PRAGMA wal_autocheckpoint = 0",
     "PRAGMA cache_size = -16384",
@@ -108,9 +107,13 @@ class _Job:
 class SqliteDatabase:
     """A Database in one file; other processes may open the same file and take their turns."""
 
-    def __init__(self, path: Path, *, clock: Clock, lock_wait_ms: int) -> None:
-        """Open and migrate. Raises SchemaError for a file that this program can't serve."""
+    def __init__(self, path: Path, *, clock: Clock, lock_wait_ms: int, is_durable: bool = True) -> None:
+        """Open and migrate. Raises SchemaError for a file that this program can't serve.
+
+        What is not durable is gone after a power cut, and faster: for data that a test run makes up and throws away.
+        """
         self._path = path
+        self._synchronous = "FULL" if is_durable else "OFF"
         self._clock = clock
         self._lock_wait_s = lock_wait_ms / 1000
         self._waiting: deque[_Job] = deque()
@@ -416,6 +419,7 @@ class SqliteDatabase:
         self._connections.append(connection)
         connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
         connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(f"PRAGMA synchronous = {self._synchronous}")
         for pragma in _CONNECTION_PRAGMAS:
             connection.execute(pragma)
         if read_only:
