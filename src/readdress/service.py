@@ -12,12 +12,10 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable, Coroutine, Iterator
-from functools import partial
+from collections.abc import Callable, Coroutine
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import uvicorn
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from readdress import logs, onward
 from readdress.api import access, idempotency
@@ -28,22 +26,29 @@ from readdress.api.rates import Rate, Rates
 from readdress.clock import Clock
 from readdress.config import UNIX_PREFIX, Config, ConfigError, split_host_port
 from readdress.databases import find_connections_max, is_postgres, open_database
-from readdress.directory import instances, settings, texts
+from readdress.directory import instances, routing, settings, texts
 from readdress.gateway.app import Gateway, Settings
 from readdress.gateway.protocol import HttpProtocol
+from readdress.gateway.server import HttpServer
+from readdress.gateway.wire import HttpResponse
 from readdress.inbox import messages
 from readdress.listening import Listening, Sockets, listen
 from readdress.mail import srs
 from readdress.mail.intake import Intake
 from readdress.mail.notices import Notifier
 from readdress.mail.socketmap import SocketmapServer
+from readdress.metrics import counted
 from readdress.smtp.peers import Network, PeerLimits, Peers, parse_networks
 from readdress.smtp.server import Door, SmtpServer, Timeouts
 from readdress.smtp.session import Limits
 from readdress.smtp.tarpit import Tarpit
 from readdress.smtp.tls import Certificate, CertificateError
+from readdress.store.counted import CountedDatabase
 from readdress.store.database import SchemaError, StoreError, Transaction
 from readdress.workers import Worker, run_workers
+
+if TYPE_CHECKING:
+    from readdress.gateway.exposition import Exposition
 
 log = logging.getLogger("readdress")
 
@@ -51,7 +56,7 @@ DEV_KEY = "test"
 DEV_INSTANCE = "12345678-1234-1234-1234-123456789012"
 MAINTENANCE_INTERVAL_S = 60
 INDEX_INTERVAL_S = 1
-DOORS = ("http", "smtp", "lmtp", "smtp_tls", "socketmap")  # the settings that say where to listen
+DOORS = ("http", "smtp", "lmtp", "smtp_tls", "socketmap", "metrics")  # the settings that say where to listen
 
 # Amazon Connect's published figures, for `aws_limits` (contract 5).
 AWS_QUOTAS = Quotas(addresses_max=100, instances_max=2)
@@ -73,6 +78,7 @@ class Ready(NamedTuple):
     lmtp: str
     smtp_tls: str
     socketmap: str
+    metrics: str
     new_key: NewKey | None
 
 
@@ -105,7 +111,8 @@ def serve(config: Config, on_ready: Callable[[Ready], None]) -> int:
 
 def _be_worker(config: Config, listening: Listening, worker: Worker) -> int:
     """One of several processes, with a database, an event loop and sockets of its own."""
-    logs.set_up(worker=worker.number + 1)
+    logs.set_up(worker=worker.number + 1, log_format=config.log_format)
+    counted.clear()
     own = listening.sockets[worker.number]
     listening.close(keep=own)
     try:
@@ -133,13 +140,14 @@ class Service:
             for setting, text in (("lmtp", config.lmtp), ("socketmap", config.socketmap)):
                 if text and not text.startswith(UNIX_PREFIX):
                     _require_loopback(setting, text)
-            if config.smtp_tls:
-                _require_loopback("smtp_tls", config.smtp_tls)
+            for setting, text in (("smtp_tls", config.smtp_tls), ("metrics", config.metrics)):
+                if text:
+                    _require_loopback(setting, text)
         _require_no_mail_port(config.lmtp)
         data = Path(config.data)
         data.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.keyring = access.load_keyring(config.key_path)
-        self.database = open_database(config, self.clock)
+        self.database = CountedDatabase(open_database(config, self.clock))
         self.new_key = self.database.run(self._prepare) if prepares else None
         self._is_ready = False
         self._is_orphan = False
@@ -163,7 +171,9 @@ class Service:
         http_protocol = HttpProtocol.with_limits(
             connections_max=config.http_connections_max, request_s=config.request_timeout_ms / 1000
         )
-        self._http = _HttpServer(self._gateway(), http_protocol, drain_s=config.drain_ms / 1000)
+        http = partial(HttpServer, protocol=http_protocol, drain_s=config.drain_ms / 1000)
+        self._http = http(self._gateway())
+        self._metrics = http(self._exposition) if config.metrics else None
 
     def _mail_server(self, name: str, *, certificate: Certificate | None, peers: Peers, tarpit: Tarpit) -> SmtpServer:
         """The door that the setting of that name opens."""
@@ -228,7 +238,7 @@ class Service:
             self._is_ready = False
             maintenance.cancel()
             indexing.cancel()
-            doors = (self._http, self._smtp, self._lmtp, self._smtp_tls, self._socketmap)
+            doors = (self._http, self._smtp, self._lmtp, self._smtp_tls, self._socketmap, self._metrics)
             await asyncio.gather(*(door.stop() for door in doors if door))
             self._runner.stop(self.config.drain_ms / 1000)
             await runner
@@ -264,6 +274,8 @@ class Service:
             await self._socketmap.start(sockets["socketmap"])
         if self._smtp_tls:
             await self._smtp_tls.start(sockets["smtp_tls"])
+        if self._metrics:
+            await self._metrics.start(sockets["metrics"])
         self._is_ready = True
 
     def _gateway(self) -> Gateway:
@@ -280,9 +292,35 @@ class Service:
                 token_retention_days=config.token_retention_days,
                 quotas=AWS_QUOTAS if config.aws_limits else Quotas(),
                 transports=frozenset({settings.INBOX, *config.transports}),
+                logs_access=config.access_log,
             ),
             is_ready=lambda: self._is_ready,
+            show_metrics=self._show_metrics if config.dev else None,
         )
+
+    async def _show_metrics(self) -> HttpResponse:
+        return await self._exposition.answer()
+
+    @cached_property
+    def _exposition(self) -> "Exposition":
+        """Made when it is wanted, for it takes a while to import."""
+        from readdress.gateway.exposition import Exposition
+
+        transports = {settings.INBOX, settings.DISCARD, routing.RETURN, *self.config.transports}
+        return Exposition(
+            counted,
+            self.database,
+            connections=self._count_connections,
+            transports=transports,
+            workers=self.config.workers,
+        )
+
+    def _count_connections(self) -> dict[str, int]:
+        mail_doors = (self._smtp, self._lmtp, self._smtp_tls)
+        found = {each.door.name: len(each.door.connections) for each in mail_doors if each}
+        if self._socketmap:
+            found["socketmap"] = self._socketmap.connections
+        return {"http": self._http.connections, **found}
 
     def _prepare(self, tx: Transaction) -> NewKey | None:
         """The first key; in development, the well-known one and the instance of the documentation."""
@@ -332,46 +370,6 @@ class Service:
             except StoreError:
                 log.warning("the index of texts is put off", exc_info=True)
             await asyncio.sleep(INDEX_INTERVAL_S)
-
-
-class _HttpServer:
-    """uvicorn in an event loop that is not its own, with the signals left to the service."""
-
-    def __init__(self, gateway: Gateway, protocol: type[HttpProtocol], *, drain_s: float) -> None:
-        config = uvicorn.Config(
-            gateway,
-            loop="none",
-            http=protocol,
-            ws="none",
-            lifespan="off",
-            interface="asgi3",
-            access_log=False,
-            log_config=None,
-            server_header=False,
-            proxy_headers=False,
-            timeout_keep_alive=75,
-            timeout_graceful_shutdown=max(1, int(drain_s)),
-            backlog=1024,
-        )
-        self._server = _QuietServer(config)
-        self._task: asyncio.Task[None] | None = None
-
-    async def start(self, sockets: list[socket.socket]) -> None:
-        """Serve who comes to these, which listen already."""
-        self._task = asyncio.create_task(self._server.serve(sockets=sockets))
-        while not self._server.started and not self._task.done():
-            await asyncio.sleep(0.001)
-
-    async def stop(self) -> None:
-        if self._task:
-            self._server.should_exit = True
-            await self._task
-
-
-class _QuietServer(uvicorn.Server):
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 def _dev_instance(account: str, now_ms: int) -> instances.Instance:

@@ -7,6 +7,7 @@ fails inside is logged with the request's id, and the caller reads InternalServi
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from time import monotonic
 from typing import Any, NamedTuple, TypeAlias
 
 from readdress.api import access
@@ -26,12 +27,16 @@ from readdress.errors import (
 from readdress.gateway import json_1_1, rest_json, sigv4
 from readdress.gateway.sigv4 import HttpRequest
 from readdress.gateway.wire import JSON, JSON_1_1, HttpResponse, write_error
+from readdress.metrics import SUCCESS, UNKNOWN, counted
 from readdress.store.database import Database, StoreBusy, StoreError
 
 log = logging.getLogger("readdress.gateway")
+access_log = logging.getLogger("readdress.access")
 
 HEALTH_PATH = b"/_readdress/health"
 LIVE_PATH = b"/_readdress/live"
+METRICS_PATH = b"/_readdress/metrics"
+OWN_PATHS = frozenset({HEALTH_PATH, LIVE_PATH, METRICS_PATH})
 SERVICE = "connect"
 
 _FINE = HttpResponse(200, JSON, b'{"Status":"OK"}')
@@ -49,6 +54,24 @@ class Settings(NamedTuple):
     token_retention_days: int
     quotas: Quotas
     transports: frozenset[str]
+    logs_access: bool = False
+
+
+class _Exchange:
+    """A request and its answer, as the log and the counters know them: no text of the caller."""
+
+    __slots__ = ("access_key_id", "began", "operation", "peer", "request_id")
+
+    def __init__(self, scope: AsgiScope) -> None:
+        self.request_id = new_id()
+        self.began = monotonic()
+        self.peer = scope.get("client")
+        self.operation = UNKNOWN
+        self.access_key_id = "-"
+
+    def known(self) -> dict[str, Any]:
+        known = {"request_id": self.request_id, "operation": self.operation, "key_id": self.access_key_id}
+        return known | ({"peer": self.peer[0]} if self.peer else {})
 
 
 class Gateway:
@@ -64,6 +87,7 @@ class Gateway:
         clock: Clock,
         settings: Settings,
         is_ready: Callable[[], bool],
+        show_metrics: Callable[[], Awaitable[HttpResponse]] | None = None,
     ) -> None:
         self._database = database
         self._operations = operations
@@ -73,21 +97,41 @@ class Gateway:
         self._clock = clock
         self._settings = settings
         self._is_ready = is_ready
+        self._show_metrics = show_metrics
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        request_id = new_id()
+        exchange = _Exchange(scope)
+        code = SUCCESS
         try:
-            response = await self._answer(scope, receive, request_id)
+            response = await self._answer(scope, receive, exchange)
         except ServiceError as error:
+            code = error.code
             is_rpc = any(name == b"x-amz-target" for name, _ in scope["headers"])
             response = write_error(error, JSON_1_1 if is_rpc else JSON)
-        await _send(send, response, request_id)
+        await _send(send, response, exchange.request_id)
+        if exchange.operation:
+            self._tell(exchange, code)
 
-    async def _answer(self, scope: AsgiScope, receive: Receive, request_id: str) -> HttpResponse:
+    def _tell(self, exchange: _Exchange, code: str) -> None:
+        seconds = monotonic() - exchange.began
+        counted.requests[exchange.operation, code] += 1
+        counted.request_seconds[exchange.operation].add(seconds)
+        if self._settings.logs_access:
+            access_log.info(
+                "request %s operation=%s code=%s key=%s duration_ms=%.1f",
+                exchange.request_id,
+                exchange.operation,
+                code,
+                exchange.access_key_id,
+                seconds * 1000,
+                extra={**exchange.known(), "code": code, "duration_ms": round(seconds * 1000, 1)},
+            )
+
+    async def _answer(self, scope: AsgiScope, receive: Receive, exchange: _Exchange) -> HttpResponse:
         try:
-            return await self._pipeline(scope, receive, request_id)
+            return await self._pipeline(scope, receive, exchange)
         except ServiceError:
             raise
         except StoreBusy:
@@ -95,29 +139,30 @@ class Gateway:
                 "Others are changing the same resources; nothing was changed. Try again."
             ) from None
         except StoreError:
-            log.exception("request %s: the store failed", request_id)
+            log.exception("request %s: the store failed", exchange.request_id, extra=exchange.known())
             raise ServiceUnavailableException(
                 "The service cannot store or read now. Try again, with the same ClientToken if there was one."
             ) from None
         except asyncio.CancelledError:
             raise
         except Exception:
-            log.exception("request %s failed", request_id)
+            log.exception("request %s failed", exchange.request_id, extra=exchange.known())
             raise InternalServiceException(
-                f"Request processing failed. Give the request id {request_id} to the operator."
+                f"Request processing failed. Give the request id {exchange.request_id} to the operator."
             ) from None
 
-    async def _pipeline(self, scope: AsgiScope, receive: Receive, request_id: str) -> HttpResponse:
+    async def _pipeline(self, scope: AsgiScope, receive: Receive, exchange: _Exchange) -> HttpResponse:
         """A call, from its bytes to its answer."""
         body = await _read_body(scope, receive, self._settings.request_bytes_max)
         request = HttpRequest(scope["method"], scope["raw_path"], scope["query_string"], scope["headers"], body)
-        if request.path == LIVE_PATH:
-            return _FINE
-        if request.path == HEALTH_PATH:
-            return await self._health()
+        if request.path in OWN_PATHS and (shown := self._show(request.path)):
+            exchange.operation = ""  # it is none
+            return await shown
         caller = await self._authenticate(request)
+        exchange.access_key_id = caller.access_key_id
         is_rpc = json_1_1.is_json_1_1(request)
         operation, values = json_1_1.read(self._operations, request) if is_rpc else self._router.read(request)
+        exchange.operation = operation.name
         typed = decode(operation, values, caller.scope)
         answer = await call(
             self._database,
@@ -125,7 +170,7 @@ class Gateway:
             typed,
             caller,
             rates=self._rates,
-            request_id=request_id,
+            request_id=exchange.request_id,
             token_retention_days=self._settings.token_retention_days,
         )
         return json_1_1.write(answer) if is_rpc else rest_json.write(answer)
@@ -150,12 +195,22 @@ class Gateway:
         settings = self._settings
         return Caller(key.id, scope, access.parse_policy_once(key.policy), settings.quotas, settings.transports)
 
+    def _show(self, path: bytes) -> Awaitable[HttpResponse] | None:
+        """What needs no signature."""
+        if path == METRICS_PATH:
+            return self._show_metrics() if self._show_metrics else None
+        return self._health() if path == HEALTH_PATH else _live()
+
     async def _health(self) -> HttpResponse:
         """200 when HTTP, SMTP and the database are ready."""
         if not self._is_ready():
             raise ServiceUnavailableException("The service is starting or stopping.")
         await access.find_key(self._database, "")
         return _FINE
+
+
+async def _live() -> HttpResponse:
+    return _FINE
 
 
 async def _read_body(scope: AsgiScope, receive: Receive, bytes_max: int) -> bytes:

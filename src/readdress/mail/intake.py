@@ -20,6 +20,7 @@ from readdress.mail.header import HEADER_BYTES_MAX, RECEIVED_MAX, HeaderFacts, l
 from readdress.mail.notices import Action, Notifier
 from readdress.mail.sender_checks import SenderChecks
 from readdress.mail.transports import Outcome, Result
+from readdress.metrics import counted
 from readdress.smtp import reply
 from readdress.smtp.backend import UNIX_PEER, Peer
 from readdress.smtp.envelope import Envelope
@@ -136,7 +137,14 @@ class Incoming:
         if self._parts_staged and not any(answer.is_positive for answer in answers):
             await self.abort()
         said = " / ".join(map(str, dict.fromkeys(answers)))
-        log.info("message %s from <%s> (%s): %s", self.id, self._envelope.sender.text, self._peer.address, said)
+        log.info(
+            "message %s from <%s> (%s): %s",
+            self.id,
+            self._envelope.sender.text,
+            self._peer.address,
+            said,
+            extra={"message_id": self.id, "peer": self._peer.address, "code": answers[0].code},
+        )
         return answers
 
     async def abort(self) -> None:
@@ -183,7 +191,7 @@ class Incoming:
         self._trouble = await _or_reply(self._database.write(stage, together=TOGETHER))
 
     async def _store(self, last_part: bytes, facts: HeaderFacts) -> list[Reply]:
-        def store(tx: Transaction) -> tuple[list[Reply], bool]:
+        def store(tx: Transaction) -> tuple[list[Reply], list[messages.Delivery]]:
             arrived, answers = self._route_all(tx, facts)
             message = self._message(tx, facts)
             messages.insert(tx, message)
@@ -194,7 +202,7 @@ class Incoming:
             self._confirm(tx, message, deliveries)
             if all(delivery.state is messages.State.DISCARDED for delivery in deliveries):
                 messages.delete_content(tx, self.id)
-            return answers, any(delivery.state is messages.State.QUEUED for delivery in deliveries)
+            return answers, deliveries
 
         try:
             stored = await _or_reply(self._database.write(store, together=TOGETHER))
@@ -202,9 +210,12 @@ class Incoming:
             return refused.answers
         if isinstance(stored, Reply):
             return [stored] * len(self._envelope.recipients)
-        answers, is_queued = stored
-        if is_queued:
-            self._on_queued()
+        answers, deliveries = stored
+        for delivery in deliveries:
+            if delivery.state is messages.State.QUEUED:
+                self._on_queued()
+            else:
+                counted.deliveries[delivery.transport, delivery.state.lower()] += 1
         return answers
 
     def _confirm(self, tx: Transaction, message: messages.Message, deliveries: list[messages.Delivery]) -> None:

@@ -11,6 +11,7 @@ import sys
 from dataclasses import dataclass, field
 from typing import Final, cast
 
+from readdress.metrics import counted
 from readdress.smtp import reply
 from readdress.smtp.backend import UNIX_PEER, Backend, IncomingMessage, Peer
 from readdress.smtp.events import (
@@ -223,6 +224,8 @@ class Connection(asyncio.Protocol):
     def _log_end(self) -> None:
         """One line without a word of the peer's but a name whose characters were checked (RFC 5321 §4.1.2)."""
         tally = self._tally
+        end = _ENDS.get(self._session.last_word, "refused")
+        counted.sessions[self._door.name, end] += 1
         log.info(
             "session peer=%s proxy=%s door=%s ehlo=%s tls=%s messages_accepted=%d messages_refused=%d "
             "recipients_accepted=%d recipients_refused=%d received_bytes=%d duration_ms=%d end=%s",
@@ -237,7 +240,8 @@ class Connection(asyncio.Protocol):
             tally.recipients_refused,
             tally.received_bytes,
             (asyncio.get_running_loop().time() - self._began_s) * 1000,
-            _ENDS.get(self._session.last_word, "refused"),
+            end,
+            extra={"peer": self._peer_address},
         )
 
     # The conversation.
@@ -324,24 +328,30 @@ class Connection(asyncio.Protocol):
             self._tally.recipients_accepted += 1
         else:
             self._tally.recipients_refused += 1
+        counted.recipients[self._door.name, answer.code] += 1
         return answer
 
     async def _end_message(self, refusal: Reply | None) -> None:
         message = self._message
         assert message is not None
         if refusal:
-            self._tally.messages_refused += 1
+            self._count_message(refusal)
             await self._drop_message()
             return
         answers = await message.accept()
         self._message = None
-        if any(answer.is_positive for answer in answers):
-            self._tally.messages_accepted += 1
-            if self._record:
-                self._record.count_message()
-        else:
-            self._tally.messages_refused += 1
+        self._count_message(next((answer for answer in answers if answer.is_positive), answers[0]))
         self._session.answer_message(answers)
+
+    def _count_message(self, answer: Reply) -> None:
+        """LMTP's replies count as one, by whether any recipient got the message."""
+        counted.messages[self._door.name, answer.code] += 1
+        if not answer.is_positive:
+            self._tally.messages_refused += 1
+            return
+        self._tally.messages_accepted += 1
+        if self._record:
+            self._record.count_message()
 
     async def _drop_message(self) -> None:
         message, self._message = self._message, None
@@ -392,6 +402,7 @@ class Connection(asyncio.Protocol):
         if self._received_bytes > READ_BYTES_MAX:
             self._transport.resume_reading()
         self._tally.received_bytes += self._received_bytes
+        counted.received_bytes[self._door.name] += self._received_bytes
         self._received_bytes = 0
         self.deadline = float("inf")  # what takes time from here on is ours
         self._session.receive(data)
