@@ -8,24 +8,13 @@ import asyncio
 import logging
 import sys
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Final, Literal, TextIO
+from typing import Any, Literal, TextIO
 
 import msgspec
 
 LINES_MAX = 256
-
-# What lines in JSON have besides, each where it is known. No other attribute of a record is shown.
-FIELDS: Final = (
-    "request_id",
-    "operation",
-    "code",
-    "key_id",
-    "duration_ms",
-    "message_id",
-    "delivery_id",
-    "peer",
-)
 
 
 def set_up(*, worker: int = 0, log_format: Literal["text", "json"] = "text") -> None:
@@ -53,7 +42,7 @@ class _Formatter(logging.Formatter):
 
 
 class _JsonFormatter(logging.Formatter):
-    """A line is an object; its time is RFC 3339's, in UTC."""
+    """A line is an object; its time is RFC 3339's, in UTC. What a line's text is made of by name is in it by name, too."""
 
     _second = 0
     _shown = ""
@@ -68,16 +57,13 @@ class _JsonFormatter(logging.Formatter):
         if second != self._second:
             self._second, self._shown = second, datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
         line: dict[str, Any] = {
+            **(record.args if isinstance(record.args, Mapping) else {}),
             "time": f"{self._shown}.{int(record.msecs):03d}Z",
             "level": record.levelname,
             "logger": record.name,
             "worker": self._worker,
             "message": record.getMessage(),
         }
-        attributes = record.__dict__
-        for field in FIELDS:
-            if field in attributes:
-                line[field] = attributes[field]
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return self._encode(line).decode()

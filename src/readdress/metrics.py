@@ -6,7 +6,8 @@ Keys are names and codes of our own, never what a stranger sent: so there are ne
 
 from bisect import bisect_left
 from collections import defaultdict
-from typing import Final
+from collections.abc import Mapping
+from typing import Final, NamedTuple
 
 SUCCESS: Final = "OK"
 # A request that was refused before it was known which operation it calls.
@@ -14,6 +15,7 @@ UNKNOWN: Final = "unknown"
 
 SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 WORKS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+CALLS_MAX = 1_000
 
 
 class Histogram:
@@ -31,6 +33,26 @@ class Histogram:
         self.sum += value
 
 
+class DoorCounts:
+    """What came in through one mail door; messages and recipients by the code of the reply, sessions by their end."""
+
+    __slots__ = ("messages", "received_bytes", "recipients", "sessions")
+
+    def __init__(self) -> None:
+        self.messages: defaultdict[int, int] = defaultdict(int)
+        self.recipients: defaultdict[int, int] = defaultdict(int)
+        self.sessions: defaultdict[str, int] = defaultdict(int)
+        self.received_bytes = 0
+
+
+class Call(NamedTuple):
+    """An API call that has been answered."""
+
+    operation: str
+    code: str
+    seconds: float
+
+
 class Counts:
     """Everything that is counted, by what its keys say; durations in seconds."""
 
@@ -39,19 +61,41 @@ class Counts:
 
     def clear(self) -> None:
         """As at the beginning, for a process that was forked."""
-        self.requests: defaultdict[tuple[str, str], int] = defaultdict(int)  # (operation, code)
-        self.request_seconds: defaultdict[str, Histogram] = defaultdict(lambda: Histogram(SECONDS))  # operation
+        self._calls: list[Call] = []
+        self._requests: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self._request_seconds: defaultdict[str, Histogram] = defaultdict(lambda: Histogram(SECONDS))
         self.works: defaultdict[tuple[str, str], int] = defaultdict(int)  # (kind, outcome)
         self.commit_works = Histogram(WORKS)
         self.commit_seconds = Histogram(SECONDS)
         self.commit_failures = 0
         self.lock_waits = 0
         self.repeats = 0
-        self.messages: defaultdict[tuple[str, int], int] = defaultdict(int)  # (door, reply code)
-        self.recipients: defaultdict[tuple[str, int], int] = defaultdict(int)  # the same
-        self.received_bytes: defaultdict[str, int] = defaultdict(int)  # door
-        self.sessions: defaultdict[tuple[str, str], int] = defaultdict(int)  # (door, end)
+        self.doors: defaultdict[str, DoorCounts] = defaultdict(DoorCounts)
         self.deliveries: defaultdict[tuple[str, str], int] = defaultdict(int)  # (transport, outcome)
+
+    def add_call(self, call: Call) -> None:
+        """Calls are put into their places many at a time, which costs a third of doing so with each."""
+        self._calls.append(call)
+        if len(self._calls) >= CALLS_MAX:
+            self._place_calls()
+
+    @property
+    def requests(self) -> Mapping[tuple[str, str], int]:
+        """By operation and code."""
+        self._place_calls()
+        return self._requests
+
+    @property
+    def request_seconds(self) -> Mapping[str, Histogram]:
+        """By operation."""
+        self._place_calls()
+        return self._request_seconds
+
+    def _place_calls(self) -> None:
+        calls, self._calls = self._calls, []
+        for operation, code, seconds in calls:
+            self._requests[operation, code] += 1
+            self._request_seconds[operation].add(seconds)
 
     def add_commit(self, *, works: int, seconds: float) -> None:
         self.commit_works.add(works)

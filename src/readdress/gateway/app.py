@@ -27,7 +27,7 @@ from readdress.errors import (
 from readdress.gateway import json_1_1, rest_json, sigv4
 from readdress.gateway.sigv4 import HttpRequest
 from readdress.gateway.wire import JSON, JSON_1_1, HttpResponse, write_error
-from readdress.metrics import SUCCESS, UNKNOWN, counted
+from readdress.metrics import SUCCESS, UNKNOWN, Call, counted
 from readdress.store.database import Database, StoreBusy, StoreError
 
 log = logging.getLogger("readdress.gateway")
@@ -36,7 +36,7 @@ access_log = logging.getLogger("readdress.access")
 HEALTH_PATH = b"/_readdress/health"
 LIVE_PATH = b"/_readdress/live"
 METRICS_PATH = b"/_readdress/metrics"
-OWN_PATHS = frozenset({HEALTH_PATH, LIVE_PATH, METRICS_PATH})
+OWN_PATHS = (HEALTH_PATH, LIVE_PATH, METRICS_PATH)
 SERVICE = "connect"
 
 _FINE = HttpResponse(200, JSON, b'{"Status":"OK"}')
@@ -65,13 +65,17 @@ class _Exchange:
     def __init__(self, scope: AsgiScope) -> None:
         self.request_id = new_id()
         self.began = monotonic()
-        self.peer = scope.get("client")
+        self.peer = scope["client"]
         self.operation = UNKNOWN
         self.access_key_id = "-"
 
     def known(self) -> dict[str, Any]:
-        known = {"request_id": self.request_id, "operation": self.operation, "key_id": self.access_key_id}
-        return known | ({"peer": self.peer[0]} if self.peer else {})
+        return {
+            "request_id": self.request_id,
+            "peer": self.peer[0] if self.peer else "-",
+            "key_id": self.access_key_id,
+            "operation": self.operation,
+        }
 
 
 class Gateway:
@@ -112,22 +116,18 @@ class Gateway:
             response = write_error(error, JSON_1_1 if is_rpc else JSON)
         await _send(send, response, exchange.request_id)
         if exchange.operation:
-            self._tell(exchange, code)
+            call = Call(exchange.operation, code, monotonic() - exchange.began)
+            counted.add_call(call)
+            if self._settings.logs_access:
+                self._log_access(exchange, call)
 
-    def _tell(self, exchange: _Exchange, code: str) -> None:
-        seconds = monotonic() - exchange.began
-        counted.requests[exchange.operation, code] += 1
-        counted.request_seconds[exchange.operation].add(seconds)
-        if self._settings.logs_access:
-            access_log.info(
-                "request %s operation=%s code=%s key=%s duration_ms=%.1f",
-                exchange.request_id,
-                exchange.operation,
-                code,
-                exchange.access_key_id,
-                seconds * 1000,
-                extra={**exchange.known(), "code": code, "duration_ms": round(seconds * 1000, 1)},
-            )
+    def _log_access(self, exchange: _Exchange, call: Call) -> None:
+        known = {**exchange.known(), "code": call.code, "duration_ms": round(call.seconds * 1000, 1)}
+        access_log.info(
+            "request %(request_id)s peer=%(peer)s key=%(key_id)s operation=%(operation)s code=%(code)s "
+            "duration_ms=%(duration_ms).1f",
+            known,
+        )
 
     async def _answer(self, scope: AsgiScope, receive: Receive, exchange: _Exchange) -> HttpResponse:
         try:
@@ -139,14 +139,14 @@ class Gateway:
                 "Others are changing the same resources; nothing was changed. Try again."
             ) from None
         except StoreError:
-            log.exception("request %s: the store failed", exchange.request_id, extra=exchange.known())
+            log.exception("request %(request_id)s: the store failed", exchange.known())
             raise ServiceUnavailableException(
                 "The service cannot store or read now. Try again, with the same ClientToken if there was one."
             ) from None
         except asyncio.CancelledError:
             raise
         except Exception:
-            log.exception("request %s failed", exchange.request_id, extra=exchange.known())
+            log.exception("request %(request_id)s failed", exchange.known())
             raise InternalServiceException(
                 f"Request processing failed. Give the request id {exchange.request_id} to the operator."
             ) from None

@@ -127,15 +127,21 @@ class Exposition(Collector):
             yield CounterMetricFamily(f"readdress_{name}", text, value=number)
 
     def _mail(self) -> Iterator[Metric]:
-        counts = self._counts
+        doors = self._counts.doors.items()
         replies = ("door", "outcome", "code")
-        yield _counter("messages", "Messages by the reply to their content.", replies, _by_outcome(counts.messages))
-        yield _counter("recipients", "Recipients by the reply to RCPT.", replies, _by_outcome(counts.recipients))
-        received = {(door,): number for door, number in list(counts.received_bytes.items())}
-        yield _counter("received_bytes", "Bytes that came in through a mail door.", ("door",), received)
-        yield _counter("sessions", "Mail sessions by how they ended.", ("door", "end"), counts.sessions)
+        messages = {(door, *_read(code)): each for door, at in doors for code, each in at.messages.items()}
+        yield _counter("messages", "Messages by the reply to their content.", replies, messages)
+        recipients = {(door, *_read(code)): each for door, at in doors for code, each in at.recipients.items()}
+        yield _counter("recipients", "Recipients by the reply to RCPT.", replies, recipients)
+        received_bytes = {(door,): at.received_bytes for door, at in doors}
+        yield _counter("received_bytes", "Bytes that came in through a mail door.", ("door",), received_bytes)
+        sessions = {(door, end): each for door, at in doors for end, each in at.sessions.items()}
+        yield _counter("sessions", "Mail sessions by how they ended.", ("door", "end"), sessions)
         yield _counter(
-            "deliveries", "Tries to deliver, and mail put into inboxes.", ("transport", "outcome"), counts.deliveries
+            "deliveries",
+            "Tries to deliver, and mail put into inboxes.",
+            ("transport", "outcome"),
+            self._counts.deliveries,
         )
 
     def _gauges(self) -> Iterator[Metric]:
@@ -175,10 +181,9 @@ def _counter(name: str, text: str, labels: tuple[str, ...], numbers: Mapping[Key
     return family
 
 
-def _by_outcome(numbers: Mapping[tuple[str, int], int]) -> dict[tuple[str, ...], int]:
+def _read(code: int) -> tuple[str, str]:
     """A reply's first digit says what it is (RFC 5321 §4.2.1)."""
-    outcomes = {2: "accepted", 4: "deferred", 5: "refused"}
-    return {(door, outcomes[code // 100], str(code)): number for (door, code), number in list(numbers.items())}
+    return {2: "accepted", 4: "deferred", 5: "refused"}[code // 100], str(code)
 
 
 def _buckets(histogram: Histogram) -> tuple[list[tuple[str, float]], float]:

@@ -138,12 +138,14 @@ class Incoming:
             await self.abort()
         said = " / ".join(map(str, dict.fromkeys(answers)))
         log.info(
-            "message %s from <%s> (%s): %s",
-            self.id,
-            self._envelope.sender.text,
-            self._peer.address,
-            said,
-            extra={"message_id": self.id, "peer": self._peer.address, "code": answers[0].code},
+            "message %(message_id)s from <%(sender)s> (%(peer)s): %(replies)s",
+            {
+                "message_id": self.id,
+                "sender": self._envelope.sender.text,
+                "peer": self._peer.address,
+                "replies": said,
+                "code": answers[0].code,
+            },
         )
         return answers
 

@@ -174,19 +174,20 @@ class QueueRunner:
             name = UNKNOWN if isinstance(transport, _Unknown) else entry.transport
             counted.deliveries[name, result.outcome.lower()] += 1
             log.info(
-                "delivery %s by %s: %s %s",
-                entry.delivery_id,
-                entry.transport,
-                result.outcome,
-                attempt.reply,
-                extra={"delivery_id": entry.delivery_id, "message_id": entry.message_id},
+                "delivery %(delivery_id)s by %(transport)s: %(outcome)s %(reply)s",
+                {
+                    "delivery_id": entry.delivery_id,
+                    "message_id": entry.message_id,
+                    "transport": entry.transport,
+                    "outcome": result.outcome,
+                    "reply": attempt.reply,
+                },
             )
             await self._record(job, result, attempt, keep_content=transport.keep_content)
         except Exception:
             log.exception(
-                "delivery %s is put off until its lease ends",
-                entry.delivery_id,
-                extra={"delivery_id": entry.delivery_id, "message_id": entry.message_id},
+                "delivery %(delivery_id)s is put off until its lease ends",
+                {"delivery_id": entry.delivery_id, "message_id": entry.message_id},
             )
         finally:
             self._running[transport] -= 1
@@ -262,11 +263,8 @@ class QueueRunner:
             queue.fail(tx, entry.delivery_id)
             messages.set_state(tx, job.delivery, State.FAILED)
             log.error(
-                "delivery %s of message %s has failed: %s",
-                entry.delivery_id,
-                job.message.id,
-                result.reply,
-                extra={"delivery_id": entry.delivery_id, "message_id": job.message.id},
+                "delivery %(delivery_id)s of message %(message_id)s has failed: %(reply)s",
+                {"delivery_id": entry.delivery_id, "message_id": job.message.id, "reply": result.reply},
             )
             return Action.FAILED
         queue.postpone(tx, entry.delivery_id, tx.now_ms + self._schedule.wait_ms(entry.attempts))

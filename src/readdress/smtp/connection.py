@@ -81,6 +81,9 @@ class Door:
     connections: "set[Connection]" = field(default_factory=set)
     is_draining: bool = False
 
+    def __post_init__(self) -> None:
+        self.counts = counted.doors[self.name]
+
 
 @dataclass
 class _Tally:
@@ -225,23 +228,22 @@ class Connection(asyncio.Protocol):
         """One line without a word of the peer's but a name whose characters were checked (RFC 5321 §4.1.2)."""
         tally = self._tally
         end = _ENDS.get(self._session.last_word, "refused")
-        counted.sessions[self._door.name, end] += 1
+        self._door.counts.sessions[end] += 1
         log.info(
-            "session peer=%s proxy=%s door=%s ehlo=%s tls=%s messages_accepted=%d messages_refused=%d "
-            "recipients_accepted=%d recipients_refused=%d received_bytes=%d duration_ms=%d end=%s",
-            self._peer_address,
-            self._proxy or "-",
-            self._door.name,
-            self._session.ehlo or "-",
-            self._tls or "-",
-            tally.messages_accepted,
-            tally.messages_refused,
-            tally.recipients_accepted,
-            tally.recipients_refused,
-            tally.received_bytes,
-            (asyncio.get_running_loop().time() - self._began_s) * 1000,
-            end,
-            extra={"peer": self._peer_address},
+            "session peer=%(peer)s proxy=%(proxy)s door=%(door)s ehlo=%(ehlo)s tls=%(tls)s "
+            "messages_accepted=%(messages_accepted)d messages_refused=%(messages_refused)d "
+            "recipients_accepted=%(recipients_accepted)d recipients_refused=%(recipients_refused)d "
+            "received_bytes=%(received_bytes)d duration_ms=%(duration_ms)d end=%(end)s",
+            {
+                "peer": self._peer_address,
+                "proxy": self._proxy or "-",
+                "door": self._door.name,
+                "ehlo": self._session.ehlo or "-",
+                "tls": self._tls or "-",
+                **vars(tally),
+                "duration_ms": round((asyncio.get_running_loop().time() - self._began_s) * 1000),
+                "end": end,
+            },
         )
 
     # The conversation.
@@ -328,7 +330,7 @@ class Connection(asyncio.Protocol):
             self._tally.recipients_accepted += 1
         else:
             self._tally.recipients_refused += 1
-        counted.recipients[self._door.name, answer.code] += 1
+        self._door.counts.recipients[answer.code] += 1
         return answer
 
     async def _end_message(self, refusal: Reply | None) -> None:
@@ -345,7 +347,7 @@ class Connection(asyncio.Protocol):
 
     def _count_message(self, answer: Reply) -> None:
         """LMTP's replies count as one, by whether any recipient got the message."""
-        counted.messages[self._door.name, answer.code] += 1
+        self._door.counts.messages[answer.code] += 1
         if not answer.is_positive:
             self._tally.messages_refused += 1
             return
@@ -402,7 +404,7 @@ class Connection(asyncio.Protocol):
         if self._received_bytes > READ_BYTES_MAX:
             self._transport.resume_reading()
         self._tally.received_bytes += self._received_bytes
-        counted.received_bytes[self._door.name] += self._received_bytes
+        self._door.counts.received_bytes += self._received_bytes
         self._received_bytes = 0
         self.deadline = float("inf")  # what takes time from here on is ours
         self._session.receive(data)
