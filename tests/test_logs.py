@@ -31,6 +31,7 @@ set_up = logs.set_up
 def set_up_loudly(**options):
     set_up(**options)
     logging.getLogger().setLevel(logging.DEBUG)
+    logging.debug("loud")
 logs.set_up = set_up_loudly
 cli.main()
 """
@@ -58,7 +59,7 @@ def test_every_line_is_an_object_that_says_when_what_and_about_whom(start_servic
     wait_until(lambda: bool(from_logger(process, "readdress.smtp")))
     for line in lines_of(process):
         assert TIME.fullmatch(line["time"])
-        assert line["level"] == "INFO"
+        assert line["level"] in {"INFO", "WARNING"}
         assert line["worker"] == 0
         assert line["message"]
     calls = from_logger(process, "readdress.access")
@@ -69,7 +70,7 @@ def test_every_line_is_an_object_that_says_when_what_and_about_whom(start_servic
     ]
     answers = (made, missing, unsigned)
     assert [call["request_id"] for call in calls] == [answer.headers["x-amzn-requestid"] for answer in answers]
-    assert all(call["duration_ms"] > 0 and call["peer"] == "127.0.0.1" for call in calls)
+    assert all(call["duration_ms"] >= 0 and call["peer"] == "127.0.0.1" for call in calls)
     (accepted,) = from_logger(process, "readdress.mail")
     assert (accepted["message_id"], accepted["peer"], accepted["code"]) == (message_id, "127.0.0.1", 250)
     (session,) = from_logger(process, "readdress.smtp")
@@ -91,7 +92,7 @@ def test_what_a_stranger_says_stays_in_its_line(start_service: StartService) -> 
     process = start_service(environment=JSON)
     with SmtpClient(process.smtp_address) as smtp:
         smtp.say("EHLO sender.example")
-        smtp.mail('"a\\"},{\\"level"@sender.example', "postmaster@example.com")
+        smtp.mail('"a\\"},{\\"level"@sender.example', "postmaster")
         smtp.say("QUIT")
     wait_until(lambda: bool(from_logger(process, "readdress.smtp")))
     (accepted,) = from_logger(process, "readdress.mail")

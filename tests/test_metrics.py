@@ -1,4 +1,4 @@
-"""What a scrape shows: numbers after known actions, labels that no stranger chooses, and nothing where none was asked."""
+"""What a scrape shows: numbers after known actions, labels that no stranger chooses, nothing where none was asked."""
 
 import asyncio
 import http.client
@@ -27,8 +27,8 @@ StartService = Callable[..., ServiceProcess]
 METRICS = ("--metrics", "127.0.0.1:0")
 
 
-class Samples(dict[tuple[str, tuple[str, ...]], float]):
-    """Values by name and labels: `samples["readdress_requests_total", "DescribeInstance", "OK"]`."""
+class Samples(dict[tuple[str, frozenset[str]], float]):
+    """Values by name and the values of their labels."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -36,11 +36,11 @@ class Samples(dict[tuple[str, tuple[str, ...]], float]):
         for family in text_string_to_metric_families(text):
             assert family.documentation or family.name.startswith("process_")
             for sample in family.samples:
-                self[sample.name, tuple(sample.labels.values())] = sample.value
+                self[sample.name, frozenset(sample.labels.values())] = sample.value
                 self.labels |= set(sample.labels.items())
 
     def get_one(self, name: str, *labels: str) -> float:
-        return self.get((f"readdress_{name}", labels), 0.0)
+        return self.get((f"readdress_{name}", frozenset(labels)), 0.0)
 
 
 def places_of(process: ServiceProcess) -> list[str]:
@@ -79,19 +79,19 @@ def test_calls_are_counted_by_operation_and_code(start_service: StartService) ->
     samples = scrape(process)
     found = {key[1]: value for key, value in samples.items() if key[0] == "readdress_requests_total"}
     assert found == {
-        ("DescribeInstance", SUCCESS): 3,
-        ("DescribeEmailAddress", "ResourceNotFoundException"): 1,
-        ("unknown", "MissingAuthenticationTokenException"): 1,
-        ("CreateEmailAddress", SUCCESS): 1,
+        frozenset({"DescribeInstance", SUCCESS}): 3,
+        frozenset({"DescribeEmailAddress", "ResourceNotFoundException"}): 1,
+        frozenset({"unknown", "MissingAuthenticationTokenException"}): 1,
+        frozenset({"CreateEmailAddress", SUCCESS}): 1,
     }
     assert samples.get_one("request_duration_seconds_count", "DescribeInstance") == 3
     assert samples.get_one("request_duration_seconds_bucket", "DescribeInstance", "+Inf") == 3
     assert 0 < samples.get_one("request_duration_seconds_sum", "DescribeInstance") < 10
-    assert samples.get_one("works_total", "api", SUCCESS) == 1
+    assert samples.get_one("works_total", "other", SUCCESS) >= 1
     assert samples.get_one("commit_works_sum") >= 1
     assert samples.get_one("commit_duration_seconds_count") == samples.get_one("commit_works_count") >= 1
     assert samples.get_one("database_up") == samples.get_one("workers") == 1
-    assert samples["process_cpu_seconds_total", ()] > 0
+    assert samples["process_cpu_seconds_total", frozenset()] > 0
 
 
 def test_mail_is_counted_by_what_became_of_it(start_service: StartService) -> None:
@@ -222,7 +222,7 @@ def test_without_a_database_everything_else_is_shown(database: Database) -> None
 
     samples = Samples(asyncio.run(answer()))
     assert samples.get_one("database_up") == 0
-    assert samples["readdress_lock_waits_total", ()] == 0
+    assert samples["readdress_lock_waits_total", frozenset()] == 0
     assert not any(name.startswith("readdress_spool") for name, _ in samples)
 
 

@@ -42,7 +42,7 @@ class _Formatter(logging.Formatter):
 
 
 class _JsonFormatter(logging.Formatter):
-    """A line is an object; its time is RFC 3339's, in UTC. What a line's text is made of by name is in it by name, too."""
+    """A line is an object; its time is RFC 3339's, in UTC. What its text is made of by name is there by name, too."""
 
     _second = 0
     _shown = ""

@@ -7,7 +7,7 @@ Keys are names and codes of our own, never what a stranger sent: so there are ne
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import Final
 
 SUCCESS: Final = "OK"
 # A request that was refused before it was known which operation it calls.
@@ -15,7 +15,7 @@ UNKNOWN: Final = "unknown"
 
 SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 WORKS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-CALLS_MAX = 1_000
+CALLS_MAX = 256  # few enough that the garbage collector never sees them
 
 
 class Histogram:
@@ -45,14 +45,6 @@ class DoorCounts:
         self.received_bytes = 0
 
 
-class Call(NamedTuple):
-    """An API call that has been answered."""
-
-    operation: str
-    code: str
-    seconds: float
-
-
 class Counts:
     """Everything that is counted, by what its keys say; durations in seconds."""
 
@@ -61,7 +53,7 @@ class Counts:
 
     def clear(self) -> None:
         """As at the beginning, for a process that was forked."""
-        self._calls: list[Call] = []
+        self._calls: list[tuple[str, str, float]] = []
         self._requests: defaultdict[tuple[str, str], int] = defaultdict(int)
         self._request_seconds: defaultdict[str, Histogram] = defaultdict(lambda: Histogram(SECONDS))
         self.works: defaultdict[tuple[str, str], int] = defaultdict(int)  # (kind, outcome)
@@ -71,11 +63,12 @@ class Counts:
         self.lock_waits = 0
         self.repeats = 0
         self.doors: defaultdict[str, DoorCounts] = defaultdict(DoorCounts)
+        self.stored: defaultdict[str, int] = defaultdict(int)  # `inbox`, or `discard` for what is stored nowhere
         self.deliveries: defaultdict[tuple[str, str], int] = defaultdict(int)  # (transport, outcome)
 
-    def add_call(self, call: Call) -> None:
+    def add_call(self, operation: str, code: str, seconds: float) -> None:
         """Calls are put into their places many at a time, which costs a third of doing so with each."""
-        self._calls.append(call)
+        self._calls.append((operation, code, seconds))
         if len(self._calls) >= CALLS_MAX:
             self._place_calls()
 

@@ -27,7 +27,7 @@ from readdress.errors import (
 from readdress.gateway import json_1_1, rest_json, sigv4
 from readdress.gateway.sigv4 import HttpRequest
 from readdress.gateway.wire import JSON, JSON_1_1, HttpResponse, write_error
-from readdress.metrics import SUCCESS, UNKNOWN, Call, counted
+from readdress.metrics import SUCCESS, UNKNOWN, counted
 from readdress.store.database import Database, StoreBusy, StoreError
 
 log = logging.getLogger("readdress.gateway")
@@ -36,7 +36,6 @@ access_log = logging.getLogger("readdress.access")
 HEALTH_PATH = b"/_readdress/health"
 LIVE_PATH = b"/_readdress/live"
 METRICS_PATH = b"/_readdress/metrics"
-OWN_PATHS = (HEALTH_PATH, LIVE_PATH, METRICS_PATH)
 SERVICE = "connect"
 
 _FINE = HttpResponse(200, JSON, b'{"Status":"OK"}')
@@ -55,27 +54,6 @@ class Settings(NamedTuple):
     quotas: Quotas
     transports: frozenset[str]
     logs_access: bool = False
-
-
-class _Exchange:
-    """A request and its answer, as the log and the counters know them: no text of the caller."""
-
-    __slots__ = ("access_key_id", "began", "operation", "peer", "request_id")
-
-    def __init__(self, scope: AsgiScope) -> None:
-        self.request_id = new_id()
-        self.began = monotonic()
-        self.peer = scope["client"]
-        self.operation = UNKNOWN
-        self.access_key_id = "-"
-
-    def known(self) -> dict[str, Any]:
-        return {
-            "request_id": self.request_id,
-            "peer": self.peer[0] if self.peer else "-",
-            "key_id": self.access_key_id,
-            "operation": self.operation,
-        }
 
 
 class Gateway:
@@ -102,36 +80,31 @@ class Gateway:
         self._settings = settings
         self._is_ready = is_ready
         self._show_metrics = show_metrics
+        self._own_paths = (HEALTH_PATH, LIVE_PATH, METRICS_PATH) if show_metrics else (HEALTH_PATH, LIVE_PATH)
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        exchange = _Exchange(scope)
+        request_id = new_id()
+        began = monotonic()
         code = SUCCESS
         try:
-            response = await self._answer(scope, receive, exchange)
+            response = await self._answer(scope, receive, request_id)
         except ServiceError as error:
             code = error.code
             is_rpc = any(name == b"x-amz-target" for name, _ in scope["headers"])
             response = write_error(error, JSON_1_1 if is_rpc else JSON)
-        await _send(send, response, exchange.request_id)
-        if exchange.operation:
-            call = Call(exchange.operation, code, monotonic() - exchange.began)
-            counted.add_call(call)
+        await _send(send, response, request_id)
+        operation = scope.get("operation", UNKNOWN)
+        if operation:
+            seconds = monotonic() - began
+            counted.add_call(operation, code, seconds)
             if self._settings.logs_access:
-                self._log_access(exchange, call)
+                _log_access(_known(scope, request_id), code, seconds)
 
-    def _log_access(self, exchange: _Exchange, call: Call) -> None:
-        known = {**exchange.known(), "code": call.code, "duration_ms": round(call.seconds * 1000, 1)}
-        access_log.info(
-            "request %(request_id)s peer=%(peer)s key=%(key_id)s operation=%(operation)s code=%(code)s "
-            "duration_ms=%(duration_ms).1f",
-            known,
-        )
-
-    async def _answer(self, scope: AsgiScope, receive: Receive, exchange: _Exchange) -> HttpResponse:
+    async def _answer(self, scope: AsgiScope, receive: Receive, request_id: str) -> HttpResponse:
         try:
-            return await self._pipeline(scope, receive, exchange)
+            return await self._pipeline(scope, receive, request_id)
         except ServiceError:
             raise
         except StoreBusy:
@@ -139,30 +112,30 @@ class Gateway:
                 "Others are changing the same resources; nothing was changed. Try again."
             ) from None
         except StoreError:
-            log.exception("request %(request_id)s: the store failed", exchange.known())
+            log.exception("request %(request_id)s: the store failed", _known(scope, request_id))
             raise ServiceUnavailableException(
                 "The service cannot store or read now. Try again, with the same ClientToken if there was one."
             ) from None
         except asyncio.CancelledError:
             raise
         except Exception:
-            log.exception("request %(request_id)s failed", exchange.known())
+            log.exception("request %(request_id)s failed", _known(scope, request_id))
             raise InternalServiceException(
-                f"Request processing failed. Give the request id {exchange.request_id} to the operator."
+                f"Request processing failed. Give the request id {request_id} to the operator."
             ) from None
 
-    async def _pipeline(self, scope: AsgiScope, receive: Receive, exchange: _Exchange) -> HttpResponse:
+    async def _pipeline(self, scope: AsgiScope, receive: Receive, request_id: str) -> HttpResponse:
         """A call, from its bytes to its answer."""
         body = await _read_body(scope, receive, self._settings.request_bytes_max)
         request = HttpRequest(scope["method"], scope["raw_path"], scope["query_string"], scope["headers"], body)
-        if request.path in OWN_PATHS and (shown := self._show(request.path)):
-            exchange.operation = ""  # it is none
-            return await shown
+        if request.path in self._own_paths:
+            scope["operation"] = ""  # it is none
+            return await self._show(request.path)
         caller = await self._authenticate(request)
-        exchange.access_key_id = caller.access_key_id
+        scope["key_id"] = caller.access_key_id
         is_rpc = json_1_1.is_json_1_1(request)
         operation, values = json_1_1.read(self._operations, request) if is_rpc else self._router.read(request)
-        exchange.operation = operation.name
+        scope["operation"] = operation.name
         typed = decode(operation, values, caller.scope)
         answer = await call(
             self._database,
@@ -170,7 +143,7 @@ class Gateway:
             typed,
             caller,
             rates=self._rates,
-            request_id=exchange.request_id,
+            request_id=request_id,
             token_retention_days=self._settings.token_retention_days,
         )
         return json_1_1.write(answer) if is_rpc else rest_json.write(answer)
@@ -195,11 +168,11 @@ class Gateway:
         settings = self._settings
         return Caller(key.id, scope, access.parse_policy_once(key.policy), settings.quotas, settings.transports)
 
-    def _show(self, path: bytes) -> Awaitable[HttpResponse] | None:
+    async def _show(self, path: bytes) -> HttpResponse:
         """What needs no signature."""
-        if path == METRICS_PATH:
-            return self._show_metrics() if self._show_metrics else None
-        return self._health() if path == HEALTH_PATH else _live()
+        if path == METRICS_PATH and self._show_metrics:
+            return await self._show_metrics()
+        return await self._health() if path == HEALTH_PATH else _FINE
 
     async def _health(self) -> HttpResponse:
         """200 when HTTP, SMTP and the database are ready."""
@@ -209,8 +182,22 @@ class Gateway:
         return _FINE
 
 
-async def _live() -> HttpResponse:
-    return _FINE
+def _known(scope: AsgiScope, request_id: str) -> dict[str, Any]:
+    """What the log may say of a request; `operation` and `key_id` are in the scope once they have been checked."""
+    return {
+        "request_id": request_id,
+        "peer": scope["client"][0] if scope["client"] else "-",
+        "key_id": scope.get("key_id", "-"),
+        "operation": scope.get("operation", UNKNOWN),
+    }
+
+
+def _log_access(known: dict[str, Any], code: str, seconds: float) -> None:
+    access_log.info(
+        "request %(request_id)s peer=%(peer)s key=%(key_id)s operation=%(operation)s code=%(code)s "
+        "duration_ms=%(duration_ms).1f",
+        known | {"code": code, "duration_ms": round(seconds * 1000, 1)},
+    )
 
 
 async def _read_body(scope: AsgiScope, receive: Receive, bytes_max: int) -> bytes:

@@ -15,6 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.registry import Collector
 
+from readdress.directory import settings
 from readdress.gateway.wire import JSON, HttpResponse
 from readdress.metrics import UNKNOWN, Counts, Histogram
 from readdress.spool import queue
@@ -137,12 +138,10 @@ class Exposition(Collector):
         yield _counter("received_bytes", "Bytes that came in through a mail door.", ("door",), received_bytes)
         sessions = {(door, end): each for door, at in doors for end, each in at.sessions.items()}
         yield _counter("sessions", "Mail sessions by how they ended.", ("door", "end"), sessions)
-        yield _counter(
-            "deliveries",
-            "Tries to deliver, and mail put into inboxes.",
-            ("transport", "outcome"),
-            self._counts.deliveries,
-        )
+        outcomes = {settings.INBOX: "delivered", settings.DISCARD: "discarded"}
+        stored = {(transport, outcomes[transport]): each for transport, each in self._counts.stored.items()}
+        deliveries = {**stored, **self._counts.deliveries}
+        yield _counter("deliveries", "Tries to deliver, and mail for inboxes.", ("transport", "outcome"), deliveries)
 
     def _gauges(self) -> Iterator[Metric]:
         connections = GaugeMetricFamily("readdress_connections", "Connections that are open.", labels=["door"])

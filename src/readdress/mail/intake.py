@@ -217,7 +217,7 @@ class Incoming:
             if delivery.state is messages.State.QUEUED:
                 self._on_queued()
             else:
-                counted.deliveries[delivery.transport, delivery.state.lower()] += 1
+                counted.stored[delivery.transport] += 1
         return answers
 
     def _confirm(self, tx: Transaction, message: messages.Message, deliveries: list[messages.Delivery]) -> None:

@@ -102,6 +102,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, door: Door, *, source: str | None = None, proxy: str | None = None) -> None:
         """`proxy` made the connection and says that its other end is `source`."""
         self._door = door
+        self._counts = door.counts
         offers_tls = door.certificate is not None
         self._session = Session(hostname=door.hostname, limits=door.limits, lmtp=door.lmtp, offers_tls=offers_tls)
         self._proxy = proxy
@@ -228,7 +229,7 @@ class Connection(asyncio.Protocol):
         """One line without a word of the peer's but a name whose characters were checked (RFC 5321 §4.1.2)."""
         tally = self._tally
         end = _ENDS.get(self._session.last_word, "refused")
-        self._door.counts.sessions[end] += 1
+        self._counts.sessions[end] += 1
         log.info(
             "session peer=%(peer)s proxy=%(proxy)s door=%(door)s ehlo=%(ehlo)s tls=%(tls)s "
             "messages_accepted=%(messages_accepted)d messages_refused=%(messages_refused)d "
@@ -330,7 +331,7 @@ class Connection(asyncio.Protocol):
             self._tally.recipients_accepted += 1
         else:
             self._tally.recipients_refused += 1
-        self._door.counts.recipients[answer.code] += 1
+        self._counts.recipients[answer.code] += 1
         return answer
 
     async def _end_message(self, refusal: Reply | None) -> None:
@@ -347,7 +348,7 @@ class Connection(asyncio.Protocol):
 
     def _count_message(self, answer: Reply) -> None:
         """LMTP's replies count as one, by whether any recipient got the message."""
-        self._door.counts.messages[answer.code] += 1
+        self._counts.messages[answer.code] += 1
         if not answer.is_positive:
             self._tally.messages_refused += 1
             return
@@ -404,7 +405,7 @@ class Connection(asyncio.Protocol):
         if self._received_bytes > READ_BYTES_MAX:
             self._transport.resume_reading()
         self._tally.received_bytes += self._received_bytes
-        self._door.counts.received_bytes += self._received_bytes
+        self._counts.received_bytes += self._received_bytes
         self._received_bytes = 0
         self.deadline = float("inf")  # what takes time from here on is ours
         self._session.receive(data)
