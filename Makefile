@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 XDIST  ?= 2
 
-.PHONY: setup serve demo test lint fmt torture test-deps bench-deps bench-api bench-smtp bench-postgres bench-workers
+.PHONY: setup serve demo test lint fmt torture test-deps bench-deps bench profile
 
 setup: $(READY)
 
@@ -39,21 +39,19 @@ fmt: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-test-deps:              ## system packages that only some tests want
+test-deps:              ## system packages that only some tests and measures want
 	./tests/install-deps
 
-bench-deps: setup       ## the peers that the measures compare with
-	$(BIN)/python -m venv bench/out/peers
+bench-deps: setup test-deps ## the peers that the measures compare with, into bench/out/
+	test -x bench/out/peers/bin/python || $(BIN)/python -m venv bench/out/peers
 	bench/out/peers/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt
+	mkdir -p bench/out/haraka && cp bench/peers/package.json bench/out/haraka/
+	@command -v npm >/dev/null || echo "npm is missing: Haraka is left out"
+	! command -v npm >/dev/null || (cd bench/out/haraka && \
+		npm install --omit=optional --no-package-lock --no-audit --no-fund --loglevel=error >/dev/null)
 
-bench-api: setup
-	$(BIN)/python bench/api.py $(ARGS)
+bench: setup            ## every measure beside its peers: a table, a picture, and goals met or missed
+	$(BIN)/python bench/run.py $(ARGS)
 
-bench-smtp: setup
-	$(BIN)/python bench/smtp.py $(ARGS)
-
-bench-postgres: setup
-	$(BIN)/python bench/postgres.py $(ARGS)
-
-bench-workers: setup
-	$(BIN)/python bench/workers.py $(ARGS)
+profile: setup          ## a flame graph of each hot path, into bench/out/
+	$(BIN)/python bench/flames.py $(ARGS)

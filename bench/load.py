@@ -1,14 +1,21 @@
-"""Raw load: prepared HTTP requests over keep-alive connections, answers counted; as little client as possible."""
+"""HTTP load: requests that are signed beforehand, sent by wrk over keep-alive connections, the same for every server.
 
-import asyncio
+wrk is written in C and takes a small part of a core, where a client in Python would take more than the servers that it
+measures. One thread of it sends the requests of a file in their order, each on the connection that is free next; a
+server that closes its connections gets new ones. Raises Missing where there is no wrk.
+"""
+
 import hashlib
 import hmac
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import cast
+from pathlib import Path
+from typing import NamedTuple
 
+from measure import Missing
 from readdress.gateway.sigv4 import (
     ALGORITHM,
     Authorization,
@@ -18,33 +25,69 @@ from readdress.gateway.sigv4 import (
     string_to_sign,
 )
 
-REGION, SERVICE = "us-east-1", "connect"
+REGION = "us-east-1"
+# Each request stands in the file behind its length. What is sent twice, because the file was too short, is counted.
+SCRIPT = """
+local file = assert(io.open(os.getenv("REQUESTS"), "rb"))
+local all = file:read("*a")
+file:close()
+local at, is_asked = 1, false
+wrapped_times = 0
+function request()
+  if at > #all then at = 1; wrapped_times = wrapped_times + 1 end
+  local length = tonumber(all:sub(at, at + 7))
+  local found = all:sub(at + 8, at + 7 + length)
+  if is_asked then at = at + 8 + length end
+  is_asked = true -- wrk asks once only to see whether it is HTTP, and doesn't send that
+  return found
+end
+local threads = {}
+function setup(thread) threads[#threads + 1] = thread end
+function done(summary, latency, requests)
+  local e = summary.errors
+  print(string.format("answered=%d refused=%d broken=%d micros=%d wrapped=%d p50=%d p99=%d",
+    summary.requests, e.status, e.connect + e.read + e.write + e.timeout, summary.duration,
+    threads[1]:get("wrapped_times"), latency:percentile(50), latency:percentile(99)))
+end
+"""
 
 
-@dataclass
-class Load:
-    """What a run did: answers with status 200 and others, in how many seconds."""
+class Load(NamedTuple):
+    """What a run did: answers in all, those that were no success, connections that broke, times the file was sent."""
 
     answered: int
     refused: int
-    seconds: float
+    broken: int
+    micros: int
+    wrapped: int
+    p50_us: int
+    p99_us: int
 
     @property
     def per_second(self) -> float:
-        return self.answered / self.seconds
+        return self.answered / self.micros * 1e6
 
 
-def sign(method: str, path: str, host: str, body: bytes = b"", *, key: str = "test", secret: str = "test") -> bytes:
+def sign(
+    method: str,
+    path: str,
+    host: str,
+    body: bytes = b"",
+    *,
+    service: str = "connect",
+    key: str = "test",
+    secret: str = "test",
+) -> bytes:
     """A signed request as bytes on the wire."""
     timestamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     headers = [(b"host", host.encode()), (b"x-amz-date", timestamp.encode())]
     target, _, query = path.partition("?")
     names = ("host", "x-amz-date")
     request = HttpRequest(method, target.encode(), query.encode(), headers, body)
-    scope = Authorization(key, timestamp[:8], REGION, SERVICE, names, "")
+    scope = Authorization(key, timestamp[:8], REGION, service, names, "")
     canonical = canonical_request(request, names, hashlib.sha256(body).hexdigest())
     text = string_to_sign(canonical, scope, timestamp)
-    signature = hmac.digest(signing_key(secret, scope.date, REGION, SERVICE), text.encode(), "sha256").hex()
+    signature = hmac.digest(signing_key(secret, scope.date, REGION, service), text.encode(), "sha256").hex()
     authorization = (
         f"{ALGORITHM} Credential={key}/{scope.scope}, SignedHeaders={';'.join(names)}, Signature={signature}"
     )
@@ -55,83 +98,26 @@ def sign(method: str, path: str, host: str, body: bytes = b"", *, key: str = "te
     return head.encode() + body
 
 
-class _Client(asyncio.Protocol):
-    """One connection that always has one request under way."""
-
-    def __init__(self, address: tuple[str, int], requests: Iterator[bytes], load: Load) -> None:
-        self._address = address
-        self._requests = requests
-        self._load = load
-        self._received = b""
-        self._transport: asyncio.Transport
-        self._reconnecting: asyncio.Task[None] | None = None
-        self._is_over = False
-        self.is_stopping = False
-        self.done = asyncio.get_running_loop().create_future()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
-        self._received = b""
-        self._next()
-
-    def data_received(self, data: bytes) -> None:
-        received = self._received + data if self._received else data
-        head = received.find(b"\r\n\r\n")
-        length = _content_length(received[:head]) if head >= 0 else 0
-        if head < 0 or len(received) < head + 4 + length:
-            self._received = received
-            return
-        self._received = b""
-        if b"Connection: close" in received[:head]:
-            self._transport.close()
-        if received[9:12] == b"200":
-            self._load.answered += 1
-        else:
-            self._load.refused += 1
-        if not self._transport.is_closing() or self.is_stopping:
-            self._next()
-
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
-        if self._is_over and not self.done.done():
-            self.done.set_result(None)
-        elif not self._is_over:  # a server without keep-alive
-            self._reconnecting = asyncio.get_running_loop().create_task(self._connect())
-
-    async def _connect(self) -> None:
-        await asyncio.get_running_loop().create_connection(lambda: self, *self._address)
-
-    def _next(self) -> None:
-        request = None if self.is_stopping else next(self._requests, None)
-        if request is None:
-            self._is_over = True
-            self._transport.close()
-        elif not self._transport.is_closing():
-            self._transport.write(request)
-
-
-def _content_length(head: bytes) -> int:
-    at = head.lower().find(b"content-length:")
-    return int(head[at + 15 :].split(b"\r\n", 1)[0]) if at >= 0 else 0
-
-
-def _stop(clients: list[_Client]) -> None:
-    for client in clients:
-        client.is_stopping = True
-
-
-async def run(
-    address: tuple[str, int], requests: Callable[[int], Iterator[bytes]], *, connections: int, seconds: float
-) -> Load:
-    """`requests(n)` gives what the n-th connection sends, one after the other, for so many seconds."""
-    load = Load(0, 0, 0)
-    loop = asyncio.get_running_loop()
-    started = time.perf_counter()
-    clients = []
-    for number in range(connections):
-        feed = requests(number)
-        _, client = await loop.create_connection(lambda feed=feed: _Client(address, feed, load), *address)  # type: ignore[misc]
-        clients.append(client)
-    loop.call_later(seconds, _stop, clients)
-    await asyncio.gather(*(client.done for client in clients))
-    load.seconds = time.perf_counter() - started
+def run(host: str, requests: Sequence[bytes], *, connections: int, seconds: float, folder: Path) -> Load:
+    """Raises AssertionError when an answer was no success, for such a figure would mean nothing."""
+    program = shutil.which("wrk")
+    if program is None:
+        raise Missing("wrk, which sends the requests: `make bench-deps` installs it")
+    script, file = folder / "requests.lua", folder / "requests"
+    script.write_text(SCRIPT)
+    file.write_bytes(b"".join(b"%08d%s" % (len(request), request) for request in requests))
+    # wrk counts whole seconds only.
+    done = subprocess.run(
+        [program, "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "-s", str(script), f"http://{host}"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=seconds + 60,
+        env={"REQUESTS": str(file)},
+    )
+    found = re.search(r"answered=.*", done.stdout)
+    assert found, done.stdout + done.stderr
+    load = Load(*(int(value) for value in re.findall(r"=(-?\d+)", found[0])))
+    assert load.answered, done.stdout
+    assert not load.refused, f"{load.refused} of {load.answered} answers were no success: {requests[0][:80]!r}"
     return load

@@ -15,10 +15,12 @@ from harness.process import ServiceProcess
 from readdress.clock import Clock
 from readdress.store.database import Database
 
+pytest_plugins = ["pytester"]
+
 ACCOUNT = "123456789012"
 TESTS = Path(__file__).parent
 # Folders whose tests with a running program use both engines.
-ON_BOTH = frozenset({"api", "mail", "test_database_commands.py", "test_logs.py", "test_metrics.py"})
+ON_BOTH = frozenset({"api", "bulk", "mail", "test_database_commands.py", "test_logs.py", "test_metrics.py"})
 
 
 class ManualClock(Clock):

@@ -14,7 +14,9 @@ from harness.programs import require_program
 from readdress.config import Config, load_config
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
+DOCUMENTS = sorted(
+    [ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").glob("*/*.md")]
+)
 _FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -51,15 +53,19 @@ def _environment(service: ServiceProcess, home: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("text", snippets("python"))
 def test_python_snippets_run(text: str, fresh_service: ServiceProcess, tmp_path: Path) -> None:
+    """As a program, or as tests where it has some."""
+    (tmp_path / "test_snippet.py").write_text(text)
+    runner = ["-m", "pytest", "-p", "no:cacheprovider"] if "def test_" in text else []
     done = subprocess.run(
-        [sys.executable, "-c", text],
+        [sys.executable, *runner, "test_snippet.py"],
+        cwd=tmp_path,
         env=_environment(fresh_service, tmp_path),
         capture_output=True,
         text=True,
         check=False,
         timeout=60,
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("text", snippets("toml"))
@@ -89,9 +95,10 @@ def test_shell_snippets_run(text: str, fresh_service: ServiceProcess, tmp_path: 
         if program == "make":
             assert re.search(rf"^{command.split()[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE), command
             continue
-        if program == "swaks":
-            require_program("swaks")
+        if program in {"curl", "swaks"}:
+            require_program(program)
         runnable = command.replace(".venv/bin/", "").replace("127.0.0.1:2525", fresh_service.smtp)
+        runnable = runnable.replace("127.0.0.1:4780", fresh_service.http)
         runnable = runnable.replace("AKIA...", _some_key(environment))
         done = subprocess.run(
             runnable, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=60

@@ -1,4 +1,4 @@
-"""The command line: `serve`, `resolve`, `inbox`, `trace`, `spool`, `key`, and what `database_commands` has.
+"""The command line: `serve`, `resolve`, `inbox`, `trace`, `spool`, `key`, and what other modules of commands have.
 
 Mistakes end with status 2 and a sentence that helps.
 """
@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from readdress import __version__
+from readdress.bulk_commands import BULK_COMMANDS
 from readdress.config import Config
 from readdress.database_commands import DATABASE_COMMANDS
 from readdress.options import with_config
@@ -359,5 +360,5 @@ def _change_each(config: Config, delivery_ids: tuple[str, ...], change: Callable
         click.echo(f"{delivery_id} {said}")
 
 
-for command in DATABASE_COMMANDS:
+for command in (*DATABASE_COMMANDS, *BULK_COMMANDS):
     cli.add_command(command)

@@ -91,6 +91,12 @@ def find_connections_max(config: Config) -> int:
     return allowed
 
 
+def has_text_index(config: Config) -> bool:
+    """Whether the PostgreSQL server finds a part of a text without reading all. Raises SchemaError."""
+    has: bool = _postgres("schema").has_text_index(_target(config))
+    return has
+
+
 def is_postgres(config: Config) -> bool:
     return config.database_url.startswith(("postgresql://", "postgres://"))
 

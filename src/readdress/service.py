@@ -17,7 +17,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from readdress import logs, onward
+from readdress import logs, mail_doors, onward
 from readdress.api import access, idempotency
 from readdress.api.access import Quotas
 from readdress.api.catalogue import OPERATIONS
@@ -25,26 +25,31 @@ from readdress.api.policy import ALLOW_EVERYTHING
 from readdress.api.rates import Rate, Rates
 from readdress.clock import Clock
 from readdress.config import UNIX_PREFIX, Config, ConfigError, split_host_port
-from readdress.databases import find_connections_max, is_postgres, open_database
+from readdress.databases import find_connections_max, has_text_index, is_postgres, open_database
 from readdress.directory import instances, routing, settings, texts
+from readdress.faults import Faults
 from readdress.gateway.app import Gateway, Settings
+from readdress.gateway.faulty import ERRORS, FaultyHttpProtocol
 from readdress.gateway.protocol import HttpProtocol
 from readdress.gateway.server import HttpServer
 from readdress.gateway.wire import HttpResponse
 from readdress.inbox import messages
+from readdress.inbox.arrivals import Arrivals
 from readdress.listening import Listening, Sockets, listen
 from readdress.mail import srs
 from readdress.mail.intake import Intake
 from readdress.mail.notices import Notifier
 from readdress.mail.socketmap import SocketmapServer
 from readdress.metrics import counted
-from readdress.smtp.peers import Network, PeerLimits, Peers, parse_networks
+from readdress.smtp.backend import Backend
+from readdress.smtp.faulty import FaultyBackend
+from readdress.smtp.peers import Peers
 from readdress.smtp.server import Door, SmtpServer, Timeouts
 from readdress.smtp.session import Limits
 from readdress.smtp.tarpit import Tarpit
-from readdress.smtp.tls import Certificate, CertificateError
+from readdress.smtp.tls import Certificate
 from readdress.store.counted import CountedDatabase
-from readdress.store.database import SchemaError, StoreError, Transaction
+from readdress.store.database import Database, SchemaError, StoreError, Transaction
 from readdress.workers import Worker, run_workers
 
 if TYPE_CHECKING:
@@ -90,16 +95,17 @@ def serve(config: Config, on_ready: Callable[[Ready], None]) -> int:
     _require_postgres_for_workers(config)
     service = Service(config)
     try:
-        listening = listen(_places(config), workers=config.workers)
+        listening = listen(places(config), workers=config.workers)
     except BaseException:
         service.database.close()
         raise
     ready = Ready(new_key=service.new_key, **{setting: listening.addresses.get(setting, "") for setting in DOORS})
+    if is_postgres(config):
+        _warn_of_the_server(config)
     if config.workers == 1:
-        _run_in_loop(service.run(listening.sockets[0], lambda: on_ready(ready)))
+        run_in_loop(service.run(listening.sockets[0], lambda: on_ready(ready)))
         return 0
     service.database.close()  # it has done once what has to be done once, and no worker may inherit a connection
-    _warn_of_connections(config)
     return run_workers(
         config.workers,
         partial(_be_worker, config, listening),
@@ -120,15 +126,19 @@ def _be_worker(config: Config, listening: Listening, worker: Worker) -> int:
     except (ConfigError, SchemaError, access.KeyFileError, OSError) as error:
         log.error("cannot start: %s", error)  # noqa: TRY400 - the text says all
         return 1
-    _run_in_loop(service.run(own, worker.tell_ready, lifeline=worker.lifeline))
+    run_in_loop(service.run(own, worker.tell_ready, lifeline=worker.lifeline))
     return 0
 
 
 class Service:
     """The whole program, built and not yet serving."""
 
-    def __init__(self, config: Config, clock: Clock | None = None, *, prepares: bool = True) -> None:
-        """Opens the database; what it has to hold from the start is made, if nobody has done so for us (`prepares`).
+    def __init__(
+        self, config: Config, clock: Clock | None = None, *, prepares: bool = True, database: Database | None = None
+    ) -> None:
+        """Opens the database, unless one is given, and closes it when `run` ends.
+
+        What it has to hold from the start is made, if nobody has done so for us (`prepares`).
 
         Raises ConfigError, SchemaError, KeyFileError.
         """
@@ -147,8 +157,12 @@ class Service:
         data = Path(config.data)
         data.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.keyring = access.load_keyring(config.key_path)
-        self.database = CountedDatabase(open_database(config, self.clock))
+        self.database = CountedDatabase(database or open_database(config, self.clock))
         self.new_key = self.database.run(self._prepare) if prepares else None
+        self.arrivals = Arrivals()
+        names = {operation.name for operation in OPERATIONS}
+        self.faults = Faults(operations=names, errors=ERRORS) if config.dev else None
+        self._stop = asyncio.Event()
         self._is_ready = False
         self._is_orphan = False
         self._hostname = config.hostname or socket.gethostname()
@@ -161,14 +175,14 @@ class Service:
         self._runner = onward.build_runner(
             config, self.database, self._notifier, hostname=self._hostname, clock=self.clock, seal=seal
         )
-        self._certificate = certificate = _certificate(config)
-        peers, tarpit = _peers(config), _tarpit(config)
+        self._certificate = certificate = mail_doors.build_certificate(config)
+        peers, tarpit = mail_doors.build_peers(config), mail_doors.build_tarpit(config)
         door = partial(self._mail_server, certificate=certificate, peers=peers, tarpit=tarpit)
         self._smtp = door("smtp")
         self._lmtp = door("lmtp") if config.lmtp else None
         self._smtp_tls = door("smtp_tls") if config.smtp_tls else None
         self._socketmap = self._socketmap_server() if config.socketmap else None
-        http_protocol = HttpProtocol.with_limits(
+        http_protocol = (FaultyHttpProtocol if config.dev else HttpProtocol).with_limits(
             connections_max=config.http_connections_max, request_s=config.request_timeout_ms / 1000
         )
         http = partial(HttpServer, protocol=http_protocol, drain_s=config.drain_ms / 1000)
@@ -180,14 +194,7 @@ class Service:
         config = self.config
         door = Door(
             name,
-            Intake(
-                self.database,
-                hostname=self._hostname,
-                dispatcher=self._dispatcher,
-                notifier=self._notifier,
-                checks=self._checks,
-                on_queued=self._runner.wake,
-            ),
+            self._intake(),
             hostname=self._hostname,
             lmtp=name == "lmtp",
             certificate=certificate,
@@ -210,7 +217,19 @@ class Service:
             peers=peers,
             tarpit=tarpit,
         )
-        return SmtpServer(door, proxy_from=_networks("proxy_from", config.proxy_from))
+        return SmtpServer(door, proxy_from=mail_doors.read_networks("proxy_from", config.proxy_from))
+
+    def _intake(self) -> Backend:
+        intake = Intake(
+            self.database,
+            hostname=self._hostname,
+            dispatcher=self._dispatcher,
+            notifier=self._notifier,
+            checks=self._checks,
+            on_queued=self._runner.wake,
+            waiting=self.arrivals,
+        )
+        return intake if self.faults is None else FaultyBackend(intake, self.faults)
 
     def _socketmap_server(self) -> SocketmapServer:
         return SocketmapServer(
@@ -221,16 +240,15 @@ class Service:
         )
 
     async def run(self, sockets: Sockets, on_ready: Callable[[], None], *, lifeline: int | None = None) -> None:
-        """Serve who comes to the sockets until SIGTERM or SIGINT, or until a `lifeline` is cut."""
-        stop = asyncio.Event()
-        self._hear_signals(stop, lifeline)
+        """Serve who comes to the sockets until `stop`, SIGTERM or SIGINT, or until a `lifeline` is cut."""
+        self._hear_signals(lifeline)
         maintenance = asyncio.create_task(self._maintain())
         indexing = asyncio.create_task(self._index_texts())
         runner = asyncio.create_task(self._runner.run())
         try:
             await self._open_doors(sockets)
             on_ready()
-            await stop.wait()
+            await self._stop.wait()
             self._is_ready = False
             if not self._is_orphan:
                 await asyncio.sleep(self.config.drain_notice_ms / 1000)  # so that a load balancer sees it first
@@ -238,6 +256,7 @@ class Service:
             self._is_ready = False
             maintenance.cancel()
             indexing.cancel()
+            self.arrivals.close()
             doors = (self._http, self._smtp, self._lmtp, self._smtp_tls, self._socketmap, self._metrics)
             await asyncio.gather(*(door.stop() for door in doors if door))
             self._runner.stop(self.config.drain_ms / 1000)
@@ -246,12 +265,17 @@ class Service:
                 self._checks.close()
             self.database.close()
 
-    def _hear_signals(self, stop: asyncio.Event, lifeline: int | None) -> None:
+    def stop(self) -> None:
+        """End `run` as a signal would; to be called on its event loop."""
+        self._stop.set()
+
+    def _hear_signals(self, lifeline: int | None) -> None:
         """SIGHUP has the certificate's files looked at, as the next handshake would; without one it stops."""
         loop = asyncio.get_running_loop()
-        hang_up = self._certificate.context if self._certificate else stop.set
-        for number, act in ((signal.SIGTERM, stop.set), (signal.SIGINT, stop.set), (signal.SIGHUP, hang_up)):
-            with contextlib.suppress(NotImplementedError, ValueError):  # Windows; not the main thread
+        hang_up = self._certificate.context if self._certificate else self.stop
+        for number, act in ((signal.SIGTERM, self.stop), (signal.SIGINT, self.stop), (signal.SIGHUP, hang_up)):
+            # Windows; not the main thread, as each kind of loop says it.
+            with contextlib.suppress(NotImplementedError, ValueError, RuntimeError):
                 loop.add_signal_handler(number, act)
 
         def stop_as_orphan() -> None:
@@ -260,7 +284,7 @@ class Service:
             loop.remove_reader(lifeline)
             log.error("the parent has died, so this worker stops")
             self._is_orphan = True
-            stop.set()
+            self.stop()
 
         if lifeline is not None:
             loop.add_reader(lifeline, stop_as_orphan)
@@ -285,7 +309,7 @@ class Service:
             operations=OPERATIONS,
             keyring=self.keyring,
             rates=Rates(AWS_RATE if config.aws_limits else None),
-            clock=self.clock,
+            clock=Clock(),  # callers sign by the time of day, whatever time the service is told
             settings=Settings(
                 region=config.region,
                 request_bytes_max=config.request_bytes_max,
@@ -296,6 +320,8 @@ class Service:
             ),
             is_ready=lambda: self._is_ready,
             show_metrics=self._show_metrics if config.dev else None,
+            faults=self.faults,
+            arrivals=self.arrivals,
         )
 
     async def _show_metrics(self) -> HttpResponse:
@@ -336,7 +362,7 @@ class Service:
                 secret=DEV_KEY,
             )
             if instances.find(tx, account=account, instance_id=DEV_INSTANCE) is None:
-                instances.create(tx, _dev_instance(account, tx.now_ms))
+                instances.create(tx, dev_instance(DEV_INSTANCE, account=account, alias="development", now_ms=tx.now_ms))
             return None
         keys = [key for key in access.list_keys(tx) if key.id != DEV_KEY]
         if keys:
@@ -372,11 +398,11 @@ class Service:
             await asyncio.sleep(INDEX_INTERVAL_S)
 
 
-def _dev_instance(account: str, now_ms: int) -> instances.Instance:
+def dev_instance(instance_id: str, *, account: str, alias: str | None, now_ms: int) -> instances.Instance:
     return instances.Instance(
-        id=DEV_INSTANCE,
+        id=instance_id,
         account=account,
-        alias="development",
+        alias=alias,
         identity_management_type="CONNECT_MANAGED",
         directory_id=None,
         inbound_calls=1,
@@ -397,50 +423,13 @@ def _require_loopback(setting: str, text: str) -> None:
     )
 
 
-def _certificate(config: Config) -> Certificate | None:
-    """Raises ConfigError for half a certificate, or for one that is wanted and missing."""
-    if bool(config.tls_certificate) != bool(config.tls_key):
-        raise ConfigError("tls_certificate and tls_key go together: give both, or neither")
-    if not config.tls_certificate:
-        if config.smtp_tls:
-            raise ConfigError("smtp_tls wants a certificate: give tls_certificate and tls_key")
-        return None
-    try:
-        return Certificate(Path(config.tls_certificate), Path(config.tls_key))
-    except CertificateError as error:
-        raise ConfigError(str(error)) from error
-
-
-def _peers(config: Config) -> Peers:
-    """Raises ConfigError."""
-    limits = PeerLimits(
-        connections_max=config.peer_connections_max,
-        connections_per_minute=config.peer_connections_per_minute,
-        messages_per_minute=config.peer_messages_per_minute,
-        bad_recipients_per_minute=config.peer_bad_recipients_per_minute,
-    )
-    return Peers(limits, unlimited=_networks("unlimited_peers", config.unlimited_peers))
-
-
-def _tarpit(config: Config) -> Tarpit:
-    return Tarpit(after_errors=config.tarpit_after_errors, delay_s=config.tarpit_ms / 1000)
-
-
-def _networks(setting: str, text: str) -> tuple[Network, ...]:
-    """Raises ConfigError."""
-    try:
-        return parse_networks(text)
-    except ValueError as error:
-        raise ConfigError(f"{setting} has to be networks between commas, as in 10.0.0.0/8, ::1: {error}") from None
-
-
 def _require_no_mail_port(lmtp: str) -> None:
     """RFC 2033 §5: a server on port 25 that speaks LMTP would be taken for one of SMTP."""
     if lmtp and not lmtp.startswith(UNIX_PREFIX) and split_host_port("lmtp", lmtp)[1] == 25:
         raise ConfigError("LMTP is never spoken on port 25: give lmtp another port, or unix:PATH")
 
 
-def _places(config: Config) -> dict[str, str]:
+def places(config: Config) -> dict[str, str]:
     """Where to listen, by setting."""
     return {setting: place for setting in DOORS if (place := getattr(config, setting))}
 
@@ -453,7 +442,12 @@ def _require_postgres_for_workers(config: Config) -> None:
         )
 
 
-def _warn_of_connections(config: Config) -> None:
+def _warn_of_the_server(config: Config) -> None:
+    if not has_text_index(config):
+        log.warning(
+            "a search for a part of a text reads every address: install the extension pg_trgm, which comes with "
+            "PostgreSQL's contrib modules, and run `readdress migrate`"
+        )
     wanted, allowed = config.workers * config.database_connections, find_connections_max(config)
     if wanted > allowed:
         log.warning(
@@ -464,7 +458,7 @@ def _warn_of_connections(config: Config) -> None:
         )
 
 
-def _run_in_loop(main: Coroutine[Any, Any, None]) -> None:
+def run_in_loop(main: Coroutine[Any, Any, None]) -> None:
     try:
         import uvloop
     except ImportError:

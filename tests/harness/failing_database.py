@@ -1,6 +1,6 @@
 """A real database, of whose statements one fails, or all from one on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -62,6 +62,9 @@ class FailingTransaction:
     @property
     def has_text_table(self) -> bool:
         return self._tx.has_text_table
+
+    def execute_all(self, query: Query, rows: Sequence[Mapping[str, Any]]) -> int:
+        return self._failure.around(lambda: self._tx.execute_all(query, rows))
 
     def lock(self, query: Query, **parameters: Any) -> None:
         self._failure.around(lambda: self._tx.lock(query, **parameters))

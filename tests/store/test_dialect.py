@@ -2,7 +2,7 @@
 
 import pytest
 
-from readdress.store.postgres.dialect import DECODERS, ask, plain, translate
+from readdress.store.postgres.dialect import DECODERS, ask, ask_all, plain, translate
 from readdress.store.queries import Query
 
 # https://www.postgresql.org/docs/current/catalog-pg-type.html: the fixed numbers of built-in types.
@@ -44,6 +44,36 @@ def test_a_token_becomes_the_clause_of_its_lock(token: str, clause: str) -> None
     query = Query(f"SELECT id FROM t WHERE id = :id {token}")
     assert translate(query).text.decode() == f"SELECT id FROM t WHERE id = $1 {clause}"
     assert str(query) == "SELECT id FROM t WHERE id = :id"  # as an engine with one writer has it
+
+
+def test_a_list_of_texts_becomes_a_table_of_either_engine() -> None:
+    query = Query("SELECT value FROM {texts}")
+    assert str(query) == "SELECT value FROM json_each(:texts) AS texts"
+    statement = translate(query)
+    assert statement.text.decode() == "SELECT value FROM json_array_elements_text($1::json) AS texts(value)"
+    assert statement.names == ("texts",)
+
+
+@pytest.mark.parametrize(
+    ("text", "translated"),
+    [
+        (
+            "INSERT INTO t (a, b, c) VALUES (:a, :b, :a) ON CONFLICT DO NOTHING",
+            "INSERT INTO t (a, b, c) SELECT _a, _b, _a FROM unnest($1, $2) AS every (_a, _b) ON CONFLICT DO NOTHING",
+        ),
+        (
+            "UPDATE t SET a = :a, b = :b WHERE id = :id",
+            "UPDATE t SET a = _a, b = _b FROM unnest($1, $2, $3) AS every (_a, _b, _id) WHERE id = _id",
+        ),
+    ],
+)
+def test_a_statement_for_many_rows_takes_an_array_for_each_parameter(text: str, translated: str) -> None:
+    rows = [{"a": "x", "b": None, "id": 1}, {"a": "ä", "b": None, "id": 2}]
+    asked = ask_all(Query(text), rows)
+    assert asked.statement.text.decode() == translated
+    assert asked.types[:2] == (1009, 1009)
+    # An array of one dimension, no text but as many nulls as rows, from one on.
+    assert asked.values[1] == bytes.fromhex("00000001 00000001 00000019 00000002 00000001 ffffffff ffffffff")
 
 
 def test_an_unknown_token_fails_at_its_first_use() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 import readdress
 from readdress.store.migrations import SQLITE, load_migrations
-from readdress.store.queries import Queries, load_queries
+from readdress.store.queries import Queries, Query, by_number, load_queries
 
 SOURCE = Path(readdress.__file__).parent
 SQL_FILES = [path for path in sorted(SOURCE.rglob("*.sql")) if path.parent.name != "migrations"]
@@ -77,3 +77,11 @@ def test_every_whole_statement_fits_the_schema(path: Path, name: str) -> None:
             for statement in step.statements:
                 connection.execute(statement)
         connection.execute(f"EXPLAIN {query}", dict.fromkeys(re.findall(r":(\w+)", query), "1"))
+
+
+def test_names_become_numbers_and_rows_their_values_in_that_order() -> None:
+    text, take = by_number(Query("INSERT INTO t VALUES (:b, :a, :b)"))
+    assert text == "INSERT INTO t VALUES (?1, ?2, ?1)"
+    assert take({"a": 1, "b": 2, "more": 3}) == (2, 1)
+    text, take = by_number(Query("DELETE FROM t WHERE a = :a"))
+    assert (text, take({"a": 1})) == ("DELETE FROM t WHERE a = ?1", (1,))

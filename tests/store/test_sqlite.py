@@ -14,9 +14,7 @@ import pytest
 from conftest import ManualClock
 from harness.engine import open_beside
 from harness.tables import dump
-from readdress.store import sqlite_files as store
 from readdress.store.database import SchemaError, StoreBusy, StoreError, StoreFull, StoreUnavailable, Transaction
-from readdress.store.migrations import SQLITE, Step, load_migrations
 from readdress.store.queries import Query
 from readdress.store.sqlite import BATCH_WORKS_MAX, SqliteDatabase, read_once
 
@@ -395,75 +393,46 @@ def test_looking_at_no_database_says_what_to_do(tmp_path: Path, clock: ManualClo
         read_once(tmp_path / "none.db", lambda _: None, clock=clock)
 
 
-# The schema.
-
-
-def test_a_newer_schema_is_refused_and_the_sentence_says_what_to_do(database: SqliteDatabase) -> None:
-    database.run(put("kept"))
-    database.close()
-    newest = load_migrations(SQLITE, clustered="")[-1].version
-    with closing(sqlite3.connect(database._path)) as connection, connection:
-        connection.execute("INSERT INTO schema_version VALUES (?, 'after', 0)", (newest + 1,))
-    before = dump(database._path)
-    with pytest.raises(SchemaError, match=rf"version {newest + 1}\b.*\b{newest}\b.*(newer program|backup)"):
-        SqliteDatabase(database._path, clock=ManualClock(), lock_wait_ms=100)
-    assert dump(database._path) == before
-
-
-def test_every_step_of_the_schema_runs_once_and_in_order(tmp_path: Path, clock: ManualClock) -> None:
-    for _ in range(3):
-        SqliteDatabase(tmp_path / "x.db", clock=clock, lock_wait_ms=1_000).close()
-        clock.advance(1_000)
-    steps = load_migrations(SQLITE, clustered="")
-    versions = [step.version for step in steps]
-    assert versions == sorted(set(versions))
-    assert dump(tmp_path / "x.db")["schema_version"] == [
-        (step.version, step.phase, clock.now_ms() - 3_000) for step in steps
-    ]
-
-
-STEPS = [
-    Step(9_001, "9001_one.sql", "before", ["CREATE TABLE later (name TEXT)", "INSERT INTO later VALUES ('one')"]),
-    Step(
-        9_002,
-        "9002_two.after.sql",
-        "after",
-        ["ALTER TABLE later ADD COLUMN second TEXT", "INSERT INTO later VALUES ('two', '2')"],
-    ),
-]
-
-
-def with_steps(monkeypatch: pytest.MonkeyPatch, steps: list[Step]) -> None:
-    present = load_migrations(SQLITE, clustered="WITHOUT ROWID")
-    monkeypatch.setattr(store, "load_migrations", lambda *_, **__: [*present, *steps])
-
-
-def test_new_steps_run_on_an_old_database_and_keep_what_is_in_it(
-    database: SqliteDatabase, monkeypatch: pytest.MonkeyPatch
+def test_look_ups_of_one_turn_see_one_instant_and_the_next_turn_sees_what_was_committed(
+    database: SqliteDatabase,
 ) -> None:
-    database.run(put("kept"))
-    database.close()
-    for steps in (STEPS[:1], STEPS, STEPS):
-        with_steps(monkeypatch, steps)
-        SqliteDatabase(database._path, clock=ManualClock(), lock_wait_ms=1_000).close()
-    tables = dump(database._path)
-    assert tables["later"] == [("one", None), ("two", "2")]
-    assert tables["tag"] == [("r", "kept", "v")]
+    async def look() -> list[int]:
+        async def count() -> int:
+            return await database.read(lambda tx: len(keys(tx)))
+
+        seen = [await count()]
+        with closing(sqlite3.connect(database._path)) as other, other:
+            other.execute("INSERT INTO tag VALUES ('r', 'another process', 'v')")
+        seen.append(await count())
+        await asyncio.sleep(0)
+        seen.append(await count())
+        await database.write(put("own"))
+        return [*seen, await count()]
+
+    assert asyncio.run(look()) == [0, 0, 1, 2]
 
 
-def test_a_step_that_fails_leaves_the_old_database_as_it_was(
-    database: SqliteDatabase, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    database.run(put("kept"))
-    database.close()
-    before = dump(database._path)
-    with_steps(
-        monkeypatch,
-        [*STEPS, Step(9_003, "9003_bad.sql", "before", ["CREATE TABLE more (x TEXT)", "no statement at all"])],
-    )
-    with pytest.raises(SchemaError):
-        SqliteDatabase(database._path, clock=ManualClock(), lock_wait_ms=1_000)
-    assert dump(database._path) == before
+def test_a_look_up_in_another_event_loop_sees_what_was_committed_since(database: SqliteDatabase) -> None:
+    async def leave_at_once() -> int:
+        found = await database.find(COUNT)
+        asyncio.get_running_loop().stop()
+        return found[0] if found else -1
+
+    loop = asyncio.new_event_loop()
+    assert loop.run_until_complete(leave_at_once()) == 0
+    loop.close()
+    database.run(put("later"))
+    assert asyncio.run(database.find(COUNT)) == (1,)
+
+
+def test_no_look_up_keeps_the_log_from_being_emptied(database: SqliteDatabase) -> None:
+    async def look() -> bool:
+        database._wal_is_long = True
+        assert await database.read(keys) == []
+        assert await database.find(COUNT) == (0,)
+        return database._reading.in_transaction
+
+    assert not asyncio.run(look())
 
 
 def test_a_loop_that_ended_in_the_middle_does_not_stop_the_next(database: SqliteDatabase) -> None:

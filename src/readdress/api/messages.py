@@ -16,24 +16,33 @@ from readdress.api.shapes import (
     MessageId,
     Request,
     Shape,
+    WaitingRequest,
 )
 from readdress.clock import iso_8601
 from readdress.directory import addresses, instances, routing
 from readdress.errors import ResourceNotFoundException
 from readdress.inbox import messages
+from readdress.spool import queue
 from readdress.store.database import Transaction
 
 operations = Operations()
 
 _INSTANCE = "/_readdress/instances/{InstanceId}"
+_INBOX = f"{_INSTANCE}/email-addresses/{{EmailAddressId}}/messages"
+_ADDRESS = "instance/{instance_id}/email-address/{email_address_id}"
 LIST_PAGE_DEFAULT = 50
+DELETED_MAX = 1_000  # in one transaction
 
 
-class ListMessagesRequest(Request):
-    instance_id: InstanceId
-    email_address_id: EmailAddressId
+class ListMessagesRequest(WaitingRequest):
+    """With WaitMs the answer waits so long for MinResults messages, or one, unless the page is full before."""
+
     max_results: Annotated[int, Meta(ge=1, le=100)] | None = None
+    min_results: Annotated[int, Meta(ge=1, le=100)] | None = None
     next_token: Annotated[str, Meta(min_length=1, max_length=2500)] | None = None
+
+    def is_met(self, answer: "ListMessagesAnswer") -> bool:
+        return len(answer.messages) >= (self.min_results or 1) or answer.next_token is not None
 
 
 class Reason(Shape):
@@ -59,6 +68,18 @@ class MessageSummary(Shape):
 class ListMessagesAnswer(Answer):
     messages: list[MessageSummary]
     next_token: str | None = None
+
+
+class InboxRequest(Request):
+    instance_id: InstanceId
+    email_address_id: EmailAddressId
+
+
+class DeleteMessagesAnswer(Answer):
+    """How many are gone; `More` says that some are left for another call."""
+
+    deleted: int
+    more: bool
 
 
 class MessageRequest(Request):
@@ -149,9 +170,9 @@ class ResolveRecipientAnswer(Answer):
 
 
 @operations.declare(
-    f"GET {_INSTANCE}/email-addresses/{{EmailAddressId}}/messages?maxResults={{MaxResults}}&nextToken={{NextToken}}",
+    f"GET {_INBOX}?maxResults={{MaxResults}}&nextToken={{NextToken}}&waitMs={{WaitMs}}&minResults={{MinResults}}",
     kind=Kind.SCAN,
-    resources=["instance/{instance_id}/email-address/{email_address_id}"],
+    resources=[_ADDRESS],
 )
 def list_messages(tx: Transaction, caller: Caller, request: ListMessagesRequest) -> ListMessagesAnswer:
     """What is in the address's inbox, newest first."""
@@ -183,6 +204,22 @@ def list_messages(tx: Transaction, caller: Caller, request: ListMessagesRequest)
         ],
         next_token=next_token,
     )
+
+
+@operations.declare(f"DELETE {_INBOX}", kind=Kind.WRITE, resources=[_ADDRESS])
+def delete_messages(tx: Transaction, caller: Caller, request: InboxRequest) -> DeleteMessagesAnswer:
+    """Empty the address's inbox, other inboxes keeping what they have; what is in the spool stays."""
+    address = addresses.get(
+        tx,
+        account=caller.scope.account,
+        instance_id=request.instance_id,
+        address_id=request.email_address_id,
+    )
+    settled = messages.list_settled(tx, address_id=address.id, limit=DELETED_MAX + 1)
+    for delivery_id, message_id in settled[:DELETED_MAX]:
+        queue.delete_attempts(tx, delivery_id)
+        messages.delete_delivery(tx, address_id=address.id, delivery_id=delivery_id, message_id=message_id)
+    return DeleteMessagesAnswer(deleted=min(len(settled), DELETED_MAX), more=len(settled) > DELETED_MAX)
 
 
 @operations.declare(f"GET {_INSTANCE}/messages/{{MessageId}}", kind=Kind.SCAN, resources=["instance/{instance_id}"])

@@ -17,7 +17,7 @@ from readdress.api import idempotency
 from readdress.api.access import Caller
 from readdress.api.arn import Scope, parse_arn
 from readdress.api.rates import Rates
-from readdress.api.shapes import Answer, Request
+from readdress.api.shapes import Answer, Request, WaitingRequest
 from readdress.errors import (
     AccessDeniedException,
     IdempotencyException,
@@ -28,6 +28,7 @@ from readdress.errors import (
     ServiceError,
     ThrottlingException,
 )
+from readdress.inbox.arrivals import Arrivals
 from readdress.store.database import Database, Together, Transaction
 
 OWN_PREFIX = "/_readdress/"
@@ -187,12 +188,12 @@ def decode(operation: Operation, values: dict[str, Any], scope: Scope) -> Reques
     try:
         request = msgspec.convert(present, operation.request)
     except msgspec.ValidationError as error:
-        raise operation.refusal(InvalidParameterException, _explain(str(error))) from None
+        raise operation.refusal(InvalidParameterException, explain(str(error))) from None
     _arns_to_ids(request, scope)
     return request
 
 
-def _explain(text: str) -> str:
+def explain(text: str) -> str:
     """Msgspec's words, as a sentence that begins with the member."""
     reason, found, place = text.rpartition(" - at ")  # the reason may quote the caller, the place never does
     if not found:
@@ -242,8 +243,12 @@ async def call(
     rates: Rates,
     request_id: str,
     token_retention_days: int,
+    arrivals: Arrivals | None = None,
 ) -> Answer:
-    """The answer, once what it says is durable; raises a ServiceError, after which nothing has happened."""
+    """The answer, once what it says is durable; raises a ServiceError, after which nothing has happened.
+
+    Who asks for mail that is not there yet waits for its arrival; without `arrivals` nobody waits.
+    """
     for template in operation.resources:
         resource = template.format(request)
         if resource != "*" and not resource.startswith("arn:"):
@@ -260,10 +265,20 @@ async def call(
     if operation.kind is Kind.READ:
         answer = await database.read(look)
     elif operation.kind is Kind.SCAN:
-        answer = await database.scan(look)
+        answer = await _scan(database, look, request, arrivals)
     else:
         answer = await database.write(change, together=_together(operation, request, caller))
     return answer  # type: ignore[no-any-return]
+
+
+async def _scan(
+    database: Database, look: Callable[[Transaction], Any], request: Request, arrivals: Arrivals | None
+) -> Any:
+    if arrivals is None or not isinstance(request, WaitingRequest) or not request.wait_ms:
+        return await database.scan(look)
+    return await arrivals.look_until(
+        request.email_address_id, lambda: database.scan(look), request.is_met, timeout_s=request.wait_ms / 1000
+    )
 
 
 def _together(operation: Operation, request: Request, caller: Caller) -> Together | None:

@@ -4,7 +4,7 @@ A limit counts characters. `Meta(extra=…)` keeps the model's own pattern where
 contract test can compare it with the source.
 """
 
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import msgspec
 from msgspec import Meta
@@ -58,6 +58,18 @@ class Request(Shape):
 
 class Answer(Shape):
     """What an operation gives."""
+
+
+class WaitingRequest(Request):
+    """A request for what is in an inbox that may wait until there is enough of it."""
+
+    instance_id: InstanceId
+    email_address_id: EmailAddressId
+    wait_ms: Annotated[int, Meta(ge=0, le=20_000)] | None = None
+
+    def is_met(self, answer: Any) -> bool:
+        """Whether the answer has what was waited for."""
+        raise NotImplementedError
 
 
 class Empty(Answer):

@@ -1,8 +1,8 @@
 """Email addresses: the resources with an id, each published under one key in the whole deployment."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from readdress.address import fold, fold_domain, split_address
+from readdress.address import fold, split_address
 from readdress.clock import new_id
 from readdress.directory import instances, tags
 from readdress.errors import (
@@ -46,26 +46,46 @@ def create(
             raise ServiceQuotaExceededException(
                 f"The instance has {addresses_max} email addresses, its quota. Delete one, or raise the quota."
             )
-    parts = split_address(address)
-    created = tx.execute(
-        sql.insert_address,
-        id=address_id,
+    row = make_row(
+        address_id=address_id,
         instance_id=instance_id,
         address=address,
-        address_key=parts.key,
-        domain=fold_domain(parts.domain),
+        address_key=split_address(address).key,
         display_name=display_name,
         description=description,
-        address_folded=fold(address),
-        display_name_folded=_fold(display_name),
-        description_folded=_fold(description),
         created_ms=tx.now_ms,
     )
-    if not created:
+    if not tx.execute(sql.insert_address, **row):
         raise DuplicateResourceException(
             f"The email address {address} exists already; it is unique in the whole deployment, whatever its "
             "letter case. Use the existing one, or choose another."
         )
+
+
+def make_row(
+    *,
+    address_id: str,
+    instance_id: str,
+    address: str,
+    address_key: str,
+    display_name: str | None,
+    description: str | None,
+    created_ms: int,
+) -> dict[str, Any]:
+    """The parameters of `insert_address`."""
+    return {
+        "id": address_id,
+        "instance_id": instance_id,
+        "address": address,
+        "address_key": address_key,
+        "domain": address_key.rpartition("@")[2],
+        "display_name": display_name,
+        "description": description,
+        "address_folded": fold(address),
+        "display_name_folded": _fold(display_name),
+        "description_folded": _fold(description),
+        "created_ms": created_ms,
+    }
 
 
 def count(tx: Transaction, instance_id: str) -> int:

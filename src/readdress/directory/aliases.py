@@ -23,7 +23,7 @@ def associate(tx: Transaction, *, account: str, instance_id: str, primary_id: st
     """From the commit on, mail for the alias goes to the primary as well."""
     relations = _lock(tx, account=account, instance_id=instance_id, primary_id=primary_id, alias_id=alias_id)
     if relations:
-        raise ResourceConflictException(_conflict(relations, primary_id=primary_id, alias_id=alias_id))
+        raise ResourceConflictException(conflict(relations, primary_id=primary_id, alias_id=alias_id))
     tx.send(sql.insert_alias, alias_id=alias_id, primary_id=primary_id, created_ms=tx.now_ms)
     note(tx, alias_id=alias_id, primary_id=primary_id, change=ASSOCIATED)
 
@@ -81,7 +81,7 @@ def _lock(tx: Transaction, *, account: str, instance_id: str, primary_id: str, a
     return served | {(alias, address_id) for address_id, _, alias in found.values() if alias}
 
 
-def _conflict(relations: set[tuple[str, str]], *, primary_id: str, alias_id: str) -> str:
+def conflict(relations: set[tuple[str, str]], *, primary_id: str, alias_id: str) -> str:
     """Which of the present relations forbids the new one; each is (alias, primary)."""
     aliases, primaries = {alias for alias, _ in relations}, {primary for _, primary in relations}
     if (alias_id, primary_id) in relations:

@@ -56,15 +56,30 @@ def tag_address(
     tx: Transaction, address_id: str, domain: str, new: Mapping[str, str], *, transports: Collection[str]
 ) -> None:
     """Tag an email address of the domain. Raises InvalidParameterException, and then nothing is tagged."""
-    _check(new, {TRANSPORT, ACCEPT, EXPIRES_AT, CATCH_ALL}, "an email address", transports)
+    check_address(new, transports=transports)
     if CATCH_ALL in new:
-        other = tx.one(sql.find_catch_all, domain=domain, key=CATCH_ALL)
-        if other and other[0] != address_id:
-            raise InvalidParameterException(
-                f"tags: {CATCH_ALL}: the domain {domain} has a catch-all already, the email address {other[0]}. "
-                "Untag that one first."
-            )
+        check_catch_all(address_id, domain, find_catch_all(tx, domain))
     tags.put(tx, address_id, new)
+
+
+def check_address(new: Mapping[str, str], *, transports: Collection[str]) -> None:
+    """What can be said of an email address's tags without the directory. Raises InvalidParameterException."""
+    _check(new, {TRANSPORT, ACCEPT, EXPIRES_AT, CATCH_ALL}, "an email address", transports)
+
+
+def find_catch_all(tx: Transaction, domain: str) -> str | None:
+    """The address that has the domain's other mail."""
+    row = tx.one(sql.find_catch_all, domain=domain, key=CATCH_ALL)
+    return str(row[0]) if row else None
+
+
+def check_catch_all(address_id: str, domain: str, present_id: str | None) -> None:
+    """A domain has one catch-all. Raises InvalidParameterException."""
+    if present_id is not None and present_id != address_id:
+        raise InvalidParameterException(
+            f"tags: {CATCH_ALL}: the domain {domain} has a catch-all already, the email address {present_id}. "
+            "Untag that one first."
+        )
 
 
 def tag_instance(tx: Transaction, instance_id: str, new: Mapping[str, str], *, transports: Collection[str]) -> None:

@@ -24,9 +24,11 @@ from readdress.errors import (
     ThrottlingException,
     UnrecognizedClientException,
 )
-from readdress.gateway import json_1_1, rest_json, sigv4
+from readdress.faults import ConnectionLost, Faults
+from readdress.gateway import faulty, json_1_1, rest_json, sigv4
 from readdress.gateway.sigv4 import HttpRequest
 from readdress.gateway.wire import JSON, JSON_1_1, HttpResponse, write_error
+from readdress.inbox.arrivals import Arrivals
 from readdress.metrics import SUCCESS, UNKNOWN, counted
 from readdress.store.database import Database, StoreBusy, StoreError
 
@@ -70,6 +72,8 @@ class Gateway:
         settings: Settings,
         is_ready: Callable[[], bool],
         show_metrics: Callable[[], Awaitable[HttpResponse]] | None = None,
+        faults: Faults | None = None,
+        arrivals: Arrivals | None = None,
     ) -> None:
         self._database = database
         self._operations = operations
@@ -80,7 +84,9 @@ class Gateway:
         self._settings = settings
         self._is_ready = is_ready
         self._show_metrics = show_metrics
-        self._own_paths = (HEALTH_PATH, LIVE_PATH, METRICS_PATH) if show_metrics else (HEALTH_PATH, LIVE_PATH)
+        self._own_paths = (HEALTH_PATH, LIVE_PATH, faulty.PATH, *([METRICS_PATH] if show_metrics else []))
+        self._faults = faults
+        self._arrivals = arrivals
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -94,6 +100,11 @@ class Gateway:
             code = error.code
             is_rpc = any(name == b"x-amz-target" for name, _ in scope["headers"])
             response = write_error(error, JSON_1_1 if is_rpc else JSON)
+        except ConnectionLost:
+            scope["extensions"][faulty.ABORT]["abort"]()
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            return
         await _send(send, response, request_id)
         operation = scope.get("operation", UNKNOWN)
         if operation:
@@ -105,7 +116,7 @@ class Gateway:
     async def _answer(self, scope: AsgiScope, receive: Receive, request_id: str) -> HttpResponse:
         try:
             return await self._pipeline(scope, receive, request_id)
-        except ServiceError:
+        except (ServiceError, ConnectionLost):
             raise
         except StoreBusy:
             raise ThrottlingException(
@@ -130,13 +141,16 @@ class Gateway:
         request = HttpRequest(scope["method"], scope["raw_path"], scope["query_string"], scope["headers"], body)
         if request.path in self._own_paths:
             scope["operation"] = ""  # it is none
-            return await self._show(request.path)
+            return await self._show(request, scope)
         caller = await self._authenticate(request)
         scope["key_id"] = caller.access_key_id
         is_rpc = json_1_1.is_json_1_1(request)
         operation, values = json_1_1.read(self._operations, request) if is_rpc else self._router.read(request)
         scope["operation"] = operation.name
         typed = decode(operation, values, caller.scope)
+        fault = self._faults.take(operation.name) if self._faults is not None else None
+        if fault is not None and not fault.applied:
+            await faulty.strike(fault)
         answer = await call(
             self._database,
             operation,
@@ -145,7 +159,10 @@ class Gateway:
             rates=self._rates,
             request_id=request_id,
             token_retention_days=self._settings.token_retention_days,
+            arrivals=self._arrivals,
         )
+        if fault is not None and fault.applied:
+            await faulty.strike(fault)
         return json_1_1.write(answer) if is_rpc else rest_json.write(answer)
 
     async def _authenticate(self, request: HttpRequest) -> Caller:
@@ -168,11 +185,13 @@ class Gateway:
         settings = self._settings
         return Caller(key.id, scope, access.parse_policy_once(key.policy), settings.quotas, settings.transports)
 
-    async def _show(self, path: bytes) -> HttpResponse:
+    async def _show(self, request: HttpRequest, scope: AsgiScope) -> HttpResponse:
         """What needs no signature."""
-        if path == METRICS_PATH and self._show_metrics:
+        if request.path == faulty.PATH:
+            return faulty.answer(self._faults, request, scope["client"])
+        if request.path == METRICS_PATH and self._show_metrics:
             return await self._show_metrics()
-        return await self._health() if path == HEALTH_PATH else _FINE
+        return await self._health() if request.path == HEALTH_PATH else _FINE
 
     async def _health(self) -> HttpResponse:
         """200 when HTTP, SMTP and the database are ready."""

@@ -24,7 +24,7 @@ class HttpProtocol(HttpToolsProtocol):
     @classmethod
     def with_limits(cls, *, connections_max: int, request_s: float) -> type["HttpProtocol"]:
         """`connections_max` at a time, and `request_s` seconds for a request to come in, however it drips."""
-        return type("HttpProtocol", (cls,), {"connections_max": connections_max, "request_s": request_s})
+        return type(cls.__name__, (cls,), {"connections_max": connections_max, "request_s": request_s})
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(cast("asyncio.Transport", _OneWrite(cast("asyncio.Transport", transport))))

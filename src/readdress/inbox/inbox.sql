@@ -32,6 +32,19 @@ FROM delivery d JOIN message m ON m.id = d.message_id
 WHERE d.address_id = :address_id AND d.id < :before_id
 ORDER BY d.id DESC LIMIT :limit;
 
+-- list_settled
+-- In the order of messages, in which they are locked.
+SELECT id, message_id FROM delivery WHERE address_id = :address_id AND state NOT IN ('QUEUED', 'FAILED')
+ORDER BY message_id LIMIT :limit;
+
+-- delete_delivery
+DELETE FROM delivery WHERE address_id = :address_id AND id = :id;
+
+-- delete_message
+-- Unless it has another delivery, of which there is still something to tell.
+DELETE FROM message WHERE id = :message_id AND NOT EXISTS (
+    SELECT 1 FROM delivery WHERE message_id = :message_id);
+
 -- find_delivery
 SELECT 1 FROM delivery WHERE message_id = :message_id AND address_id = :address_id;
 

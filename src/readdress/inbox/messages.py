@@ -189,6 +189,20 @@ def list_inbox(tx: Transaction, *, address_id: str, before_id: str | None, limit
     ]
 
 
+def list_settled(tx: Transaction, *, address_id: str, limit: int) -> list[tuple[str, str]]:
+    """The ids of an address's deliveries that the spool does not hold, and of their messages, the oldest first."""
+    return [(delivery, message) for delivery, message in tx.all(sql.list_settled, address_id=address_id, limit=limit)]
+
+
+def delete_delivery(tx: Transaction, *, address_id: str, delivery_id: str, message_id: str) -> None:
+    """The message and its content go with the last delivery that needs them."""
+    tx.lock(sql.lock_message, message_id=message_id)
+    tx.send(sql.delete_delivery, address_id=address_id, id=delivery_id)
+    if tx.one(sql.find_need_of_content, message_id=message_id) is None:
+        tx.send(sql.delete_content, message_id=message_id)
+        tx.send(sql.delete_message, message_id=message_id)
+
+
 def find(tx: Transaction, message_id: str) -> Message | None:
     row = tx.one(sql.find_message, id=message_id)
     return _message(row) if row else None

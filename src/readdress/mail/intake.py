@@ -15,6 +15,7 @@ from readdress.address import Address
 from readdress.clock import new_id, rfc_5322
 from readdress.directory import routing
 from readdress.inbox import messages
+from readdress.inbox.arrivals import Arrivals
 from readdress.mail.dispatch import Arrival, Dispatcher, arrivals, is_looping, passed_on_before
 from readdress.mail.header import HEADER_BYTES_MAX, RECEIVED_MAX, HeaderFacts, look_at_header
 from readdress.mail.notices import Action, Notifier
@@ -59,14 +60,19 @@ class Intake:
         notifier: Notifier | None = None,
         checks: SenderChecks | None = None,
         on_queued: Callable[[], None] = lambda: None,
+        waiting: Arrivals | None = None,
     ) -> None:
-        """Without `checks` no sender is checked; `on_queued` hears when something is in the spool."""
+        """Without `checks` no sender is checked; `on_queued` hears when something is in the spool.
+
+        Who is `waiting` for an inbox is told once something is in it.
+        """
         self._database = database
         self._hostname = hostname
         self._dispatcher = dispatcher or Dispatcher()
         self._notifier = notifier or Notifier(hostname=hostname, dispatcher=self._dispatcher)
         self._checks = checks
         self._on_queued = on_queued
+        self._waiting = waiting
 
     async def check_recipient(self, recipient: Path) -> Reply:
         try:
@@ -83,6 +89,7 @@ class Intake:
             notifier=self._notifier,
             checks=self._checks,
             on_queued=self._on_queued,
+            waiting=self._waiting,
             envelope=envelope,
             peer=peer,
         )
@@ -100,6 +107,7 @@ class Incoming:
         notifier: Notifier,
         checks: SenderChecks | None,
         on_queued: Callable[[], None],
+        waiting: Arrivals | None,
         envelope: Envelope,
         peer: Peer,
     ) -> None:
@@ -109,6 +117,7 @@ class Incoming:
         self._notifier = notifier
         self._checks = checks
         self._on_queued = on_queued
+        self._waiting = waiting
         self._envelope = envelope
         self._peer = peer
         self.id = new_id()
@@ -218,6 +227,8 @@ class Incoming:
                 self._on_queued()
             else:
                 counted.stored[delivery.transport] += 1
+        if self._waiting is not None:
+            self._waiting.tell(delivery.address_id for delivery in deliveries)
         return answers
 
     def _confirm(self, tx: Transaction, message: messages.Message, deliveries: list[messages.Delivery]) -> None:

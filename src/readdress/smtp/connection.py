@@ -11,6 +11,7 @@ import sys
 from dataclasses import dataclass, field
 from typing import Final, cast
 
+from readdress.faults import ConnectionLost
 from readdress.metrics import counted
 from readdress.smtp import reply
 from readdress.smtp.backend import UNIX_PEER, Backend, IncomingMessage, Peer
@@ -206,6 +207,8 @@ class Connection(asyncio.Protocol):
             await self._serve()
         except asyncio.CancelledError:
             raise
+        except ConnectionLost:
+            self.abort()
         except Exception:
             log.exception("session with %s failed", self._peer_address)
             self._session.close(reply.STORE_TROUBLE)

@@ -7,6 +7,7 @@ a message of BDAT could be smuggled by its next hop, so it obeys the same rules 
 
 from readdress.smtp import reply
 
+_DOT = b"\r\n."
 _END = b"\r\n.\r\n"
 
 
@@ -28,17 +29,20 @@ class _Measure:
             self.refusal = reply.TOO_BIG
 
     def _measure_lines(self, content: bytes) -> None:
-        """Note a line that is too long with its CRLF; of pieces within the limit, only the line that goes on can be."""
-        first_end = content.find(b"\n")
-        if first_end < 0:
+        """Note a line that is too long with its CRLF."""
+        start = content.find(b"\n") + 1
+        if not start:
             self._line_bytes += len(content)
-            longest = self._line_bytes
+            is_too_long = self._line_bytes > self._line_bytes_max
         else:
-            longest = self._line_bytes + first_end + 1
-            if len(content) > self._line_bytes_max:
-                longest = max(longest, *map(len, content.splitlines(keepends=True)))
+            is_too_long = self._line_bytes + start > self._line_bytes_max
+            # From the beginning of a line to the last that ends within the limit: no line between is longer.
+            while len(content) - start > self._line_bytes_max and not is_too_long:
+                end = content.rfind(b"\n", start, start + self._line_bytes_max)
+                is_too_long = end < 0
+                start = end + 1
             self._line_bytes = len(content) - content.rfind(b"\n") - 1
-        if longest > self._line_bytes_max and self.refusal is None:
+        if is_too_long and self.refusal is None:
             self.refusal = reply.CONTENT_LINE_TOO_LONG
 
 
@@ -56,7 +60,8 @@ class ContentReader(_Measure):
     def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
         """The content so far unread, and what followed its end, None before the end. Empty once refused."""
         stuffed = self._held + data
-        end = stuffed.find(_END)
+        dot = stuffed.find(_DOT)  # in most messages the only one is the end
+        end = stuffed.find(_END, dot) if dot >= 0 else -1
         if end >= 0:
             rest: bytes | None = stuffed[end + len(_END) :]
             stuffed = stuffed[: end + 2]
@@ -67,14 +72,14 @@ class ContentReader(_Measure):
             cut = cut if cut >= 0 else len(stuffed)
             self._held = stuffed[cut:]
             stuffed = stuffed[:cut]
-        return self._check(stuffed), rest
+        return self._check(stuffed, has_dots=0 <= dot < len(stuffed) - 2), rest
 
-    def _check(self, stuffed: bytes) -> bytes:
+    def _check(self, stuffed: bytes, *, has_dots: bool) -> bytes:
         if self.refusal or not stuffed:
             return b""
         if not _is_lines(stuffed):
             self.refusal = reply.BARE_CONTENT
-        content = stuffed.replace(b"\r\n.", b"\r\n")
+        content = stuffed.replace(_DOT, b"\r\n") if has_dots else stuffed
         if self._starting:
             self._starting = False
             content = content[2:]
@@ -121,4 +126,6 @@ class ChunkReader(_Measure):
 
 def _is_lines(content: bytes) -> bool:
     """Whether every CR and LF is part of a CRLF, and no NUL is between."""
-    return b"\0" not in content and content.count(b"\r\n") == content.count(b"\r") == content.count(b"\n")
+    text = content.replace(b"\r\n", b"")
+    # Halves that meet now, as in CR CRLF LF, are still a CR and an LF.
+    return b"\r" not in text and b"\n" not in text and b"\0" not in text

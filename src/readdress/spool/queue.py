@@ -93,6 +93,11 @@ def release(tx: Transaction, owner: str) -> None:
     tx.send(sql.release, owner=owner)
 
 
+def delete_attempts(tx: Transaction, delivery_id: str) -> None:
+    """Of a delivery that is deleted itself."""
+    tx.send(sql.delete_attempts, delivery_id=delivery_id)
+
+
 def find(tx: Transaction, delivery_id: str) -> Entry | None:
     """The entry, held still until this transaction commits."""
     tx.lock(sql.lock_entry, delivery_id=delivery_id)

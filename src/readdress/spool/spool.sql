@@ -64,6 +64,9 @@ INSERT INTO attempt (delivery_id, number, at_ms, duration_ms, outcome, remote, t
 VALUES (:delivery_id, :number, :at_ms, :duration_ms, :outcome, :remote, :tls, :reply)
 ON CONFLICT (delivery_id, number) DO NOTHING;
 
+-- delete_attempts
+DELETE FROM attempt WHERE delivery_id = :delivery_id;
+
 -- list_attempts
 SELECT delivery_id, number, at_ms, duration_ms, outcome, remote, tls, reply
 FROM attempt WHERE delivery_id = :delivery_id ORDER BY number

@@ -4,7 +4,7 @@ A transaction is an ordinary function `work(tx) -> value` without effects outsid
 When a call returns, what it wrote is durable; when it raises, nothing was written.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from readdress.store.queries import Query
@@ -62,6 +62,9 @@ class Transaction(Protocol):
 
     def send(self, query: Query, **parameters: Any) -> None:
         """Change what nobody asks the number of: the statement may travel with the next one."""
+
+    def execute_all(self, query: Query, rows: Sequence[Mapping[str, Any]]) -> int:
+        """Run an INSERT of one row of VALUES, or an UPDATE, for each of many rows at once; how many rows it changed."""
 
     def lock(self, query: Query, **parameters: Any) -> None:
         """Lock rows before the next statement looks at them; nothing where one writer holds everything."""

@@ -1,19 +1,25 @@
 """Named SQL from the `.sql` files that stand beside the code: `-- name`, a line that says what for, the text.
 
 One text serves both engines. Where rows are locked it says so by a token, `{lock}`, `{lock_share}` or `{lock_skip}`,
-which an engine with a single writer need not know.
+which an engine with a single writer need not know. `{texts}` is a table `texts` with a column `value`: the strings of
+the JSON list `:texts`, by which a statement asks for many keys at once.
 """
 
 import re
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from importlib.resources import files
-from typing import Self
+from operator import itemgetter
+from typing import Any, Self
 
 _NAME = re.compile(r"^-- (\w+)$", re.MULTILINE)
 _LOCK = re.compile(r"\s*\{lock\w*\}")
+_PARAMETER = re.compile(r"(?<!:):(\w+)")
+_TEXTS = "{texts}"
 
 
 class Query(str):
-    """One SQL statement with `:name` parameters, without the tokens of locks; `locking` has them.
+    """One SQL statement with `:name` parameters, as SQLite takes it; `locking` has all its tokens.
 
     A statement without a name was made for one call.
     """
@@ -23,7 +29,7 @@ class Query(str):
     name: str
 
     def __new__(cls, text: str, name: str = "") -> Self:
-        query = super().__new__(cls, _LOCK.sub("", text))
+        query = super().__new__(cls, _LOCK.sub("", text).replace(_TEXTS, "json_each(:texts) AS texts"))
         query.locking = text
         query.name = name
         return query
@@ -40,6 +46,14 @@ class Queries:
 
     def __getattr__(self, name: str) -> Query:
         raise AttributeError(f"{self._source} holds no statement named {name}")
+
+
+@lru_cache(maxsize=256)
+def by_number(query: Query) -> tuple[str, Callable[[Mapping[str, Any]], tuple[Any, ...]]]:
+    """The statement with numbers for names, which SQLite binds quicker, and what puts a row's values in their order."""
+    names = list(dict.fromkeys(_PARAMETER.findall(query)))
+    text = _PARAMETER.sub(lambda found: f"?{names.index(found[1]) + 1}", query)
+    return text, itemgetter(*names) if len(names) > 1 else lambda row: (row[names[0]],)
 
 
 def load_queries(package: str, name: str) -> Queries:

@@ -5,7 +5,6 @@ older program alone; what the older one can't live with waits for the end (`migr
 can't serve says so and does not start.
 """
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,8 +16,6 @@ from readdress.store.database import SchemaError, StoreError
 from readdress.store.migrations import AFTER, BEFORE, POSTGRES, Step, check_applied, load_migrations, missing_steps
 from readdress.store.postgres.session import Target, check_server, open_session
 from readdress.store.postgres.texts import has_index, make_index
-
-log = logging.getLogger(__name__)
 
 _VERSION_TABLE = """
 CREATE TABLE IF NOT EXISTS schema_version (
@@ -33,11 +30,6 @@ def prepare_schema(target: Target, clock: Clock) -> None:
             _apply(session, clock, phases=(BEFORE, AFTER))
             make_index(session)
         check_applied(_applied(session) or {}, _steps())
-        if not has_index(session):
-            log.warning(
-                "a search for a part of a text reads every address: install the extension pg_trgm, which comes with "
-                "PostgreSQL's contrib modules, and run `readdress migrate`"
-            )
 
 
 def check_schema(target: Target) -> None:
@@ -55,6 +47,12 @@ def migrate(target: Target, clock: Clock, *, after: bool) -> list[str]:
         check_server(session)
         ran = _apply(session, clock, phases=(BEFORE, AFTER) if after else (BEFORE,))
         return [*ran, "the index of texts"] if make_index(session) else ran
+
+
+def has_text_index(target: Target) -> bool:
+    """Raises SchemaError."""
+    with _open(target) as session:
+        return has_index(session)
 
 
 def find_connections_max(target: Target) -> int:

@@ -4,12 +4,12 @@ So a transaction takes as many round trips as its work has questions that depend
 server is raised at the question with which the statement travelled, or at the commit.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from readdress.store.database import Row
 from readdress.store.postgres.connection import Result
-from readdress.store.postgres.dialect import Ask, ask
+from readdress.store.postgres.dialect import Ask, ask, ask_all
 from readdress.store.queries import Query
 
 
@@ -47,6 +47,12 @@ class PostgresTransaction:
 
     def send(self, query: Query, **parameters: Any) -> None:
         self.unsent.append(ask(query, parameters))
+
+    def execute_all(self, query: Query, rows: Sequence[Mapping[str, Any]]) -> int:
+        if not rows:
+            return 0
+        self.has_written = True
+        return self._exchange(self, ask_all(query, rows)).changed
 
     def lock(self, query: Query, **parameters: Any) -> None:
         self.locks.append(ask(query, parameters))
