@@ -25,10 +25,10 @@ GROUPS: dict[str, Group] = {
     "api": api.raw,
     "boto3": api.by_boto3,
     "mail": mail.measures,
-    "testing": testing.measures,
     "start": start.measures,
     "growth": growth.measures,
     "import": moving.measures,
+    "testing": testing.measures,
 }
 PICTURE = report.ROOT / "docs" / "images" / "bench.svg"
 

@@ -20,7 +20,7 @@ pytest_plugins = ["pytester"]
 ACCOUNT = "123456789012"
 TESTS = Path(__file__).parent
 # Folders whose tests with a running program use both engines.
-ON_BOTH = frozenset({"api", "bulk", "mail", "test_database_commands.py"})
+ON_BOTH = frozenset({"api", "bulk", "mail", "test_database_commands.py", "test_logs.py", "test_metrics.py"})
 
 
 class ManualClock(Clock):

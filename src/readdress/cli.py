@@ -34,6 +34,7 @@ def cli() -> None:
 @click.option("--lmtp", metavar="HOST:PORT|unix:PATH", help="Where LMTP listens (default: nowhere).")
 @click.option("--smtp-tls", metavar="HOST:PORT", help="Where SMTP with implicit TLS listens (default: nowhere).")
 @click.option("--socketmap", metavar="HOST:PORT|unix:PATH", help="Where Postfix asks for maps (default: nowhere).")
+@click.option("--metrics", metavar="HOST:PORT", help="Where Prometheus finds /metrics (default: nowhere).")
 @click.option("--workers", metavar="N", type=click.IntRange(1, 100), help="Processes, on PostgreSQL (default: 1).")
 @with_config
 def serve(config: Config) -> None:
@@ -49,7 +50,7 @@ def serve(config: Config) -> None:
         click.echo(_greeting(config, ready))
         sys.stdout.flush()
 
-    logs.set_up()
+    logs.set_up(log_format=config.log_format)
     secure_umask()
     try:
         status = serve_until_stopped(config, say)
@@ -68,6 +69,7 @@ def _greeting(config: Config, ready: Any) -> str:
         *([f"  LMTP  {ready.lmtp}"] if ready.lmtp else []),
         *([f"  SMTPS {ready.smtp_tls}"] if ready.smtp_tls else []),
         *([f"  Maps  {ready.socketmap}"] if ready.socketmap else []),
+        *([f"  Stats {ready.metrics}"] if ready.metrics else []),
         *([f"  Work  {config.workers} processes"] if config.workers > 1 else []),
         f"  Data  {config.database_shown}",
     ]

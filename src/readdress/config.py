@@ -93,6 +93,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     lmtp: str = ""
     smtp_tls: str = ""
     socketmap: str = ""
+    metrics: str = ""
+    log_format: Literal["text", "json"] = "text"
+    access_log: bool = False
     tls_certificate: str = ""
     tls_key: str = ""
     dev: bool = False

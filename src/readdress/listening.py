@@ -1,6 +1,7 @@
 """The sockets that the service listens on, opened before anything is served: a port that is taken stops the start.
 
-Each worker has sockets of its own on the same ports (SO_REUSEPORT), over which the system spreads connections evenly.
+Each worker has sockets of its own on the same ports (SO_REUSEPORT), over which the system spreads connections evenly;
+what tells of one worker alone, its metrics, has a port for each instead.
 The parent keeps all of them open, so a connection that comes while a worker is started again waits and is not refused.
 """
 
@@ -11,9 +12,10 @@ import stat
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple, TypeAlias
 
-from readdress.config import UNIX_PREFIX, split_host_port
+from readdress.config import UNIX_PREFIX, ConfigError, split_host_port
 
 _BACKLOG = 1_024
+OF_EACH_WORKER = frozenset({"metrics"})
 
 Sockets: TypeAlias = dict[str, list[socket.socket]]  # by the setting that names the door
 
@@ -49,9 +51,11 @@ def listen(places: Mapping[str, str], *, workers: int) -> Listening:
             listening.close()
             raise ListenError(
                 f"cannot listen on {place} ({setting}): {error.strerror or error}. "
-                "Stop what listens there, or choose another --http, --smtp, --lmtp, --smtp-tls or --socketmap."
+                "Stop what listens there, or choose another place: "
+                "--http, --smtp, --lmtp, --smtp-tls, --socketmap or --metrics."
             ) from None
-        listening.addresses[setting] = _shown(place, listening.sockets[0][setting][0])
+        each = listening.sockets if setting in OF_EACH_WORKER else listening.sockets[:1]
+        listening.addresses[setting] = " ".join(_shown(place, sockets[setting][0]) for sockets in each)
     return listening
 
 
@@ -62,6 +66,13 @@ def _open(setting: str, place: str, workers: int) -> Iterator[list[socket.socket
         yield [first, *(first.dup() for _ in range(workers - 1))]
         return
     host, port = split_host_port(setting, place)
+    if setting in OF_EACH_WORKER:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        if port + workers > 65_536:
+            raise ConfigError(f"{setting} = {place}: each worker takes the next port, and there are too few; lower it")
+        ports = [port + number if port else 0 for number in range(workers)]
+        yield [_open_tcp(family, host, own, 1, takes_both=False)[0] for own in ports]
+        return
     if setting == "http":  # one address, and with [::] IPv4 as well
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         yield _open_tcp(family, host, port, workers, takes_both=family == socket.AF_INET6)

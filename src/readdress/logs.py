@@ -1,23 +1,28 @@
 """The log: lines on a stream, written together when the event loop comes round.
 
 A line for every message costs less than the message this way: the clock's text is made once a second, and what many
-messages of one commit say is one write.
+messages of one commit say is one write. A program reads JSON better: then a line is an object.
 """
 
 import asyncio
 import logging
 import sys
 import time
-from typing import TextIO
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Literal, TextIO
+
+import msgspec
 
 LINES_MAX = 256
 
 
-def set_up(*, worker: int = 0) -> None:
+def set_up(*, worker: int = 0, log_format: Literal["text", "json"] = "text") -> None:
     """Everything of level INFO and above goes to stderr; lines of several processes say whose they are."""
     who = f" worker {worker}" if worker else ""
     handler = _Handler(sys.stderr)
-    handler.setFormatter(_Formatter(f"%(asctime)s %(levelname)s{who} %(name)s: %(message)s"))
+    text = _Formatter(f"%(asctime)s %(levelname)s{who} %(name)s: %(message)s")
+    handler.setFormatter(_JsonFormatter(worker) if log_format == "json" else text)
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     # What no line shows need not be found out for each of them (the way that Python's documentation names).
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
@@ -34,6 +39,34 @@ class _Formatter(logging.Formatter):
         if second != self._second:
             self._second, self._shown = second, time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(second))
         return f"{self._shown},{int(record.msecs):03d}"
+
+
+class _JsonFormatter(logging.Formatter):
+    """A line is an object; its time is RFC 3339's, in UTC. What its text is made of by name is there by name, too."""
+
+    _second = 0
+    _shown = ""
+
+    def __init__(self, worker: int) -> None:
+        super().__init__()
+        self._worker = worker
+        self._encode = msgspec.json.Encoder().encode
+
+    def format(self, record: logging.LogRecord) -> str:
+        second = int(record.created)
+        if second != self._second:
+            self._second, self._shown = second, datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+        line: dict[str, Any] = {
+            **(record.args if isinstance(record.args, Mapping) else {}),
+            "time": f"{self._shown}.{int(record.msecs):03d}Z",
+            "level": record.levelname,
+            "logger": record.name,
+            "worker": self._worker,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return self._encode(line).decode()
 
 
 class _Handler(logging.StreamHandler[TextIO]):

@@ -13,7 +13,9 @@ from readdress.config import ConfigError, load_config
 F = TypeVar("F", bound=Callable[..., Any])
 
 # Options that are settings; the others are the command's own.
-_SETTINGS = frozenset({"data", "database", "http", "smtp", "lmtp", "smtp_tls", "socketmap", "workers", "dev"})
+_SETTINGS = frozenset(
+    {"data", "database", "http", "smtp", "lmtp", "smtp_tls", "socketmap", "metrics", "workers", "dev"}
+)
 
 
 def with_config(command: F) -> F:

@@ -13,11 +13,11 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Coroutine
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from readdress import logs, onward
+from readdress import logs, mail_doors, onward
 from readdress.api import access, idempotency
 from readdress.api.access import Quotas
 from readdress.api.catalogue import OPERATIONS
@@ -26,12 +26,13 @@ from readdress.api.rates import Rate, Rates
 from readdress.clock import Clock
 from readdress.config import UNIX_PREFIX, Config, ConfigError, split_host_port
 from readdress.databases import find_connections_max, has_text_index, is_postgres, open_database
-from readdress.directory import instances, settings, texts
+from readdress.directory import instances, routing, settings, texts
 from readdress.faults import Faults
 from readdress.gateway.app import Gateway, Settings
 from readdress.gateway.faulty import ERRORS, FaultyHttpProtocol
 from readdress.gateway.protocol import HttpProtocol
 from readdress.gateway.server import HttpServer
+from readdress.gateway.wire import HttpResponse
 from readdress.inbox import messages
 from readdress.inbox.arrivals import Arrivals
 from readdress.listening import Listening, Sockets, listen
@@ -39,15 +40,20 @@ from readdress.mail import srs
 from readdress.mail.intake import Intake
 from readdress.mail.notices import Notifier
 from readdress.mail.socketmap import SocketmapServer
+from readdress.metrics import counted
 from readdress.smtp.backend import Backend
 from readdress.smtp.faulty import FaultyBackend
-from readdress.smtp.peers import Network, PeerLimits, Peers, parse_networks
+from readdress.smtp.peers import Peers
 from readdress.smtp.server import Door, SmtpServer, Timeouts
 from readdress.smtp.session import Limits
 from readdress.smtp.tarpit import Tarpit
-from readdress.smtp.tls import Certificate, CertificateError
+from readdress.smtp.tls import Certificate
+from readdress.store.counted import CountedDatabase
 from readdress.store.database import Database, SchemaError, StoreError, Transaction
 from readdress.workers import Worker, run_workers
+
+if TYPE_CHECKING:
+    from readdress.gateway.exposition import Exposition
 
 log = logging.getLogger("readdress")
 
@@ -55,7 +61,7 @@ DEV_KEY = "test"
 DEV_INSTANCE = "12345678-1234-1234-1234-123456789012"
 MAINTENANCE_INTERVAL_S = 60
 INDEX_INTERVAL_S = 1
-DOORS = ("http", "smtp", "lmtp", "smtp_tls", "socketmap")  # the settings that say where to listen
+DOORS = ("http", "smtp", "lmtp", "smtp_tls", "socketmap", "metrics")  # the settings that say where to listen
 
 # Amazon Connect's published figures, for `aws_limits` (contract 5).
 AWS_QUOTAS = Quotas(addresses_max=100, instances_max=2)
@@ -77,6 +83,7 @@ class Ready(NamedTuple):
     lmtp: str
     smtp_tls: str
     socketmap: str
+    metrics: str
     new_key: NewKey | None
 
 
@@ -110,7 +117,8 @@ def serve(config: Config, on_ready: Callable[[Ready], None]) -> int:
 
 def _be_worker(config: Config, listening: Listening, worker: Worker) -> int:
     """One of several processes, with a database, an event loop and sockets of its own."""
-    logs.set_up(worker=worker.number + 1)
+    logs.set_up(worker=worker.number + 1, log_format=config.log_format)
+    counted.clear()
     own = listening.sockets[worker.number]
     listening.close(keep=own)
     try:
@@ -142,13 +150,14 @@ class Service:
             for setting, text in (("lmtp", config.lmtp), ("socketmap", config.socketmap)):
                 if text and not text.startswith(UNIX_PREFIX):
                     _require_loopback(setting, text)
-            if config.smtp_tls:
-                _require_loopback("smtp_tls", config.smtp_tls)
+            for setting, text in (("smtp_tls", config.smtp_tls), ("metrics", config.metrics)):
+                if text:
+                    _require_loopback(setting, text)
         _require_no_mail_port(config.lmtp)
         data = Path(config.data)
         data.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.keyring = access.load_keyring(config.key_path)
-        self.database = database or open_database(config, self.clock)
+        self.database = CountedDatabase(database or open_database(config, self.clock))
         self.new_key = self.database.run(self._prepare) if prepares else None
         self.arrivals = Arrivals()
         names = {operation.name for operation in OPERATIONS}
@@ -166,8 +175,8 @@ class Service:
         self._runner = onward.build_runner(
             config, self.database, self._notifier, hostname=self._hostname, clock=self.clock, seal=seal
         )
-        self._certificate = certificate = _certificate(config)
-        peers, tarpit = _peers(config), _tarpit(config)
+        self._certificate = certificate = mail_doors.build_certificate(config)
+        peers, tarpit = mail_doors.build_peers(config), mail_doors.build_tarpit(config)
         door = partial(self._mail_server, certificate=certificate, peers=peers, tarpit=tarpit)
         self._smtp = door("smtp")
         self._lmtp = door("lmtp") if config.lmtp else None
@@ -176,7 +185,9 @@ class Service:
         http_protocol = (FaultyHttpProtocol if config.dev else HttpProtocol).with_limits(
             connections_max=config.http_connections_max, request_s=config.request_timeout_ms / 1000
         )
-        self._http = HttpServer(self._gateway(), http_protocol, drain_s=config.drain_ms / 1000)
+        http = partial(HttpServer, protocol=http_protocol, drain_s=config.drain_ms / 1000)
+        self._http = http(self._gateway())
+        self._metrics = http(self._exposition) if config.metrics else None
 
     def _mail_server(self, name: str, *, certificate: Certificate | None, peers: Peers, tarpit: Tarpit) -> SmtpServer:
         """The door that the setting of that name opens."""
@@ -206,7 +217,7 @@ class Service:
             peers=peers,
             tarpit=tarpit,
         )
-        return SmtpServer(door, proxy_from=_networks("proxy_from", config.proxy_from))
+        return SmtpServer(door, proxy_from=mail_doors.read_networks("proxy_from", config.proxy_from))
 
     def _intake(self) -> Backend:
         intake = Intake(
@@ -246,7 +257,7 @@ class Service:
             maintenance.cancel()
             indexing.cancel()
             self.arrivals.close()
-            doors = (self._http, self._smtp, self._lmtp, self._smtp_tls, self._socketmap)
+            doors = (self._http, self._smtp, self._lmtp, self._smtp_tls, self._socketmap, self._metrics)
             await asyncio.gather(*(door.stop() for door in doors if door))
             self._runner.stop(self.config.drain_ms / 1000)
             await runner
@@ -287,6 +298,8 @@ class Service:
             await self._socketmap.start(sockets["socketmap"])
         if self._smtp_tls:
             await self._smtp_tls.start(sockets["smtp_tls"])
+        if self._metrics:
+            await self._metrics.start(sockets["metrics"])
         self._is_ready = True
 
     def _gateway(self) -> Gateway:
@@ -303,11 +316,37 @@ class Service:
                 token_retention_days=config.token_retention_days,
                 quotas=AWS_QUOTAS if config.aws_limits else Quotas(),
                 transports=frozenset({settings.INBOX, *config.transports}),
+                logs_access=config.access_log,
             ),
             is_ready=lambda: self._is_ready,
+            show_metrics=self._show_metrics if config.dev else None,
             faults=self.faults,
             arrivals=self.arrivals,
         )
+
+    async def _show_metrics(self) -> HttpResponse:
+        return await self._exposition.answer()
+
+    @cached_property
+    def _exposition(self) -> "Exposition":
+        """Made when it is wanted, for it takes a while to import."""
+        from readdress.gateway.exposition import Exposition
+
+        transports = {settings.INBOX, settings.DISCARD, routing.RETURN, *self.config.transports}
+        return Exposition(
+            counted,
+            self.database,
+            connections=self._count_connections,
+            transports=transports,
+            workers=self.config.workers,
+        )
+
+    def _count_connections(self) -> dict[str, int]:
+        mail_doors = (self._smtp, self._lmtp, self._smtp_tls)
+        found = {each.door.name: len(each.door.connections) for each in mail_doors if each}
+        if self._socketmap:
+            found["socketmap"] = self._socketmap.connections
+        return {"http": self._http.connections, **found}
 
     def _prepare(self, tx: Transaction) -> NewKey | None:
         """The first key; in development, the well-known one and the instance of the documentation."""
@@ -382,43 +421,6 @@ def _require_loopback(setting: str, text: str) -> None:
         f"--dev listens on loopback only, for everyone knows its key: {setting} = {text} has to be 127.0.0.1:PORT. "
         "Or start without --dev."
     )
-
-
-def _certificate(config: Config) -> Certificate | None:
-    """Raises ConfigError for half a certificate, or for one that is wanted and missing."""
-    if bool(config.tls_certificate) != bool(config.tls_key):
-        raise ConfigError("tls_certificate and tls_key go together: give both, or neither")
-    if not config.tls_certificate:
-        if config.smtp_tls:
-            raise ConfigError("smtp_tls wants a certificate: give tls_certificate and tls_key")
-        return None
-    try:
-        return Certificate(Path(config.tls_certificate), Path(config.tls_key))
-    except CertificateError as error:
-        raise ConfigError(str(error)) from error
-
-
-def _peers(config: Config) -> Peers:
-    """Raises ConfigError."""
-    limits = PeerLimits(
-        connections_max=config.peer_connections_max,
-        connections_per_minute=config.peer_connections_per_minute,
-        messages_per_minute=config.peer_messages_per_minute,
-        bad_recipients_per_minute=config.peer_bad_recipients_per_minute,
-    )
-    return Peers(limits, unlimited=_networks("unlimited_peers", config.unlimited_peers))
-
-
-def _tarpit(config: Config) -> Tarpit:
-    return Tarpit(after_errors=config.tarpit_after_errors, delay_s=config.tarpit_ms / 1000)
-
-
-def _networks(setting: str, text: str) -> tuple[Network, ...]:
-    """Raises ConfigError."""
-    try:
-        return parse_networks(text)
-    except ValueError as error:
-        raise ConfigError(f"{setting} has to be networks between commas, as in 10.0.0.0/8, ::1: {error}") from None
 
 
 def _require_no_mail_port(lmtp: str) -> None:

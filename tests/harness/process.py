@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,7 +19,14 @@ DEV_INSTANCE = "12345678-1234-1234-1234-123456789012"
 class ServiceProcess:
     """`readdress serve` on free ports of loopback."""
 
-    def __init__(self, data: Path, *options: str, dev: bool = True, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        data: Path,
+        *options: str,
+        dev: bool = True,
+        environment: dict[str, str] | None = None,
+        program: Sequence[str] = ("-m", "readdress"),
+    ) -> None:
         self.data = data
         from harness.engine import where
 
@@ -28,7 +36,7 @@ class ServiceProcess:
         self.log = tempfile.TemporaryFile("w+b")  # noqa: SIM115 - lives as long as the process
         self.printed = tempfile.TemporaryFile("w+b")  # noqa: SIM115
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "readdress", *arguments],
+            [sys.executable, *program, *arguments],
             stdout=self.printed,
             stderr=self.log,
             env={**os.environ, **(environment or {})},

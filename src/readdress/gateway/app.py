@@ -7,6 +7,7 @@ fails inside is logged with the request's id, and the caller reads InternalServi
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from time import monotonic
 from typing import Any, NamedTuple, TypeAlias
 
 from readdress.api import access
@@ -28,12 +29,15 @@ from readdress.gateway import faulty, json_1_1, rest_json, sigv4
 from readdress.gateway.sigv4 import HttpRequest
 from readdress.gateway.wire import JSON, JSON_1_1, HttpResponse, write_error
 from readdress.inbox.arrivals import Arrivals
+from readdress.metrics import SUCCESS, UNKNOWN, counted
 from readdress.store.database import Database, StoreBusy, StoreError
 
 log = logging.getLogger("readdress.gateway")
+access_log = logging.getLogger("readdress.access")
 
 HEALTH_PATH = b"/_readdress/health"
 LIVE_PATH = b"/_readdress/live"
+METRICS_PATH = b"/_readdress/metrics"
 SERVICE = "connect"
 
 _FINE = HttpResponse(200, JSON, b'{"Status":"OK"}')
@@ -51,6 +55,7 @@ class Settings(NamedTuple):
     token_retention_days: int
     quotas: Quotas
     transports: frozenset[str]
+    logs_access: bool = False
 
 
 class Gateway:
@@ -66,6 +71,7 @@ class Gateway:
         clock: Clock,
         settings: Settings,
         is_ready: Callable[[], bool],
+        show_metrics: Callable[[], Awaitable[HttpResponse]] | None = None,
         faults: Faults | None = None,
         arrivals: Arrivals | None = None,
     ) -> None:
@@ -77,6 +83,8 @@ class Gateway:
         self._clock = clock
         self._settings = settings
         self._is_ready = is_ready
+        self._show_metrics = show_metrics
+        self._own_paths = (HEALTH_PATH, LIVE_PATH, faulty.PATH, *([METRICS_PATH] if show_metrics else []))
         self._faults = faults
         self._arrivals = arrivals
 
@@ -84,9 +92,12 @@ class Gateway:
         if scope["type"] != "http":
             return
         request_id = new_id()
+        began = monotonic()
+        code = SUCCESS
         try:
             response = await self._answer(scope, receive, request_id)
         except ServiceError as error:
+            code = error.code
             is_rpc = any(name == b"x-amz-target" for name, _ in scope["headers"])
             response = write_error(error, JSON_1_1 if is_rpc else JSON)
         except ConnectionLost:
@@ -95,6 +106,12 @@ class Gateway:
                 pass
             return
         await _send(send, response, request_id)
+        operation = scope.get("operation", UNKNOWN)
+        if operation:
+            seconds = monotonic() - began
+            counted.add_call(operation, code, seconds)
+            if self._settings.logs_access:
+                _log_access(_known(scope, request_id), code, seconds)
 
     async def _answer(self, scope: AsgiScope, receive: Receive, request_id: str) -> HttpResponse:
         try:
@@ -106,14 +123,14 @@ class Gateway:
                 "Others are changing the same resources; nothing was changed. Try again."
             ) from None
         except StoreError:
-            log.exception("request %s: the store failed", request_id)
+            log.exception("request %(request_id)s: the store failed", _known(scope, request_id))
             raise ServiceUnavailableException(
                 "The service cannot store or read now. Try again, with the same ClientToken if there was one."
             ) from None
         except asyncio.CancelledError:
             raise
         except Exception:
-            log.exception("request %s failed", request_id)
+            log.exception("request %(request_id)s failed", _known(scope, request_id))
             raise InternalServiceException(
                 f"Request processing failed. Give the request id {request_id} to the operator."
             ) from None
@@ -122,15 +139,14 @@ class Gateway:
         """A call, from its bytes to its answer."""
         body = await _read_body(scope, receive, self._settings.request_bytes_max)
         request = HttpRequest(scope["method"], scope["raw_path"], scope["query_string"], scope["headers"], body)
-        if request.path == LIVE_PATH:
-            return _FINE
-        if request.path == HEALTH_PATH:
-            return await self._health()
-        if request.path == faulty.PATH:
-            return faulty.answer(self._faults, request, scope["client"])
+        if request.path in self._own_paths:
+            scope["operation"] = ""  # it is none
+            return await self._show(request, scope)
         caller = await self._authenticate(request)
+        scope["key_id"] = caller.access_key_id
         is_rpc = json_1_1.is_json_1_1(request)
         operation, values = json_1_1.read(self._operations, request) if is_rpc else self._router.read(request)
+        scope["operation"] = operation.name
         typed = decode(operation, values, caller.scope)
         fault = self._faults.take(operation.name) if self._faults is not None else None
         if fault is not None and not fault.applied:
@@ -169,12 +185,38 @@ class Gateway:
         settings = self._settings
         return Caller(key.id, scope, access.parse_policy_once(key.policy), settings.quotas, settings.transports)
 
+    async def _show(self, request: HttpRequest, scope: AsgiScope) -> HttpResponse:
+        """What needs no signature."""
+        if request.path == faulty.PATH:
+            return faulty.answer(self._faults, request, scope["client"])
+        if request.path == METRICS_PATH and self._show_metrics:
+            return await self._show_metrics()
+        return await self._health() if request.path == HEALTH_PATH else _FINE
+
     async def _health(self) -> HttpResponse:
         """200 when HTTP, SMTP and the database are ready."""
         if not self._is_ready():
             raise ServiceUnavailableException("The service is starting or stopping.")
         await access.find_key(self._database, "")
         return _FINE
+
+
+def _known(scope: AsgiScope, request_id: str) -> dict[str, Any]:
+    """What the log may say of a request; `operation` and `key_id` are in the scope once they have been checked."""
+    return {
+        "request_id": request_id,
+        "peer": scope["client"][0] if scope["client"] else "-",
+        "key_id": scope.get("key_id", "-"),
+        "operation": scope.get("operation", UNKNOWN),
+    }
+
+
+def _log_access(known: dict[str, Any], code: str, seconds: float) -> None:
+    access_log.info(
+        "request %(request_id)s peer=%(peer)s key=%(key_id)s operation=%(operation)s code=%(code)s "
+        "duration_ms=%(duration_ms).1f",
+        known | {"code": code, "duration_ms": round(seconds * 1000, 1)},
+    )
 
 
 async def _read_body(scope: AsgiScope, receive: Receive, bytes_max: int) -> bytes:

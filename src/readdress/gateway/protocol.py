@@ -8,6 +8,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from readdress.clock import new_id
 from readdress.errors import SerializationException, ServiceError, ServiceUnavailableException
 from readdress.gateway.wire import JSON, write_error
+from readdress.metrics import UNKNOWN, counted
 
 HEAD_BYTES_MAX = 65_536
 
@@ -59,6 +60,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _refuse(self, status: str, error: ServiceError) -> None:
         """An error like any other: never HTML or plain text, which SDKs can't read (contract 1)."""
+        counted.add_call(UNKNOWN, error.code, 0.0)
         response = write_error(error, JSON)
         headers = {
             "x-amzn-requestid": new_id(),

@@ -1,22 +1,24 @@
-"""The HTTP server around the gateway: uvicorn on sockets that listen already, started and stopped by the service."""
+"""uvicorn for one application on sockets that listen already; whatever a request does, the program goes on."""
 
 import asyncio
 import contextlib
 import socket
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, TypeAlias
 
 import uvicorn
 
-from readdress.gateway.app import Gateway
 from readdress.gateway.protocol import HttpProtocol
+
+Application: TypeAlias = Callable[[dict[str, Any], Any, Any], Awaitable[None]]
 
 
 class HttpServer:
     """uvicorn in an event loop that is not its own, with the signals left to the service."""
 
-    def __init__(self, gateway: Gateway, protocol: type[HttpProtocol], *, drain_s: float) -> None:
+    def __init__(self, application: Application, protocol: type[HttpProtocol], *, drain_s: float) -> None:
         config = uvicorn.Config(
-            gateway,
+            application,
             loop="none",
             http=protocol,
             ws="none",
@@ -38,6 +40,10 @@ class HttpServer:
         self._task = asyncio.create_task(self._server.serve(sockets=sockets))
         while not self._server.started and not self._task.done():
             await asyncio.sleep(0.001)
+
+    @property
+    def connections(self) -> int:
+        return len(self._server.server_state.connections)
 
     async def stop(self) -> None:
         if self._task:

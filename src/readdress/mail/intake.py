@@ -21,6 +21,7 @@ from readdress.mail.header import HEADER_BYTES_MAX, RECEIVED_MAX, HeaderFacts, l
 from readdress.mail.notices import Action, Notifier
 from readdress.mail.sender_checks import SenderChecks
 from readdress.mail.transports import Outcome, Result
+from readdress.metrics import counted
 from readdress.smtp import reply
 from readdress.smtp.backend import UNIX_PEER, Peer
 from readdress.smtp.envelope import Envelope
@@ -145,7 +146,16 @@ class Incoming:
         if self._parts_staged and not any(answer.is_positive for answer in answers):
             await self.abort()
         said = " / ".join(map(str, dict.fromkeys(answers)))
-        log.info("message %s from <%s> (%s): %s", self.id, self._envelope.sender.text, self._peer.address, said)
+        log.info(
+            "message %(message_id)s from <%(sender)s> (%(peer)s): %(replies)s",
+            {
+                "message_id": self.id,
+                "sender": self._envelope.sender.text,
+                "peer": self._peer.address,
+                "replies": said,
+                "code": answers[0].code,
+            },
+        )
         return answers
 
     async def abort(self) -> None:
@@ -212,8 +222,11 @@ class Incoming:
         if isinstance(stored, Reply):
             return [stored] * len(self._envelope.recipients)
         answers, deliveries = stored
-        if any(delivery.state is messages.State.QUEUED for delivery in deliveries):
-            self._on_queued()
+        for delivery in deliveries:
+            if delivery.state is messages.State.QUEUED:
+                self._on_queued()
+            else:
+                counted.stored[delivery.transport] += 1
         if self._waiting is not None:
             self._waiting.tell(delivery.address_id for delivery in deliveries)
         return answers

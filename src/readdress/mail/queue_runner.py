@@ -19,6 +19,7 @@ from readdress.inbox import messages
 from readdress.inbox.messages import State
 from readdress.mail.notices import Action, Notifier
 from readdress.mail.transports import Job, Outcome, Result, Transport
+from readdress.metrics import UNKNOWN, counted
 from readdress.spool import queue
 from readdress.store.database import Database, StoreError, Transaction
 
@@ -170,10 +171,24 @@ class QueueRunner:
                 tls=result.tls,
                 reply=result.reply if result.is_remote else f"{result.enhanced} {result.reply}".strip(),
             )
-            log.info("delivery %s by %s: %s %s", entry.delivery_id, entry.transport, result.outcome, attempt.reply)
+            name = UNKNOWN if isinstance(transport, _Unknown) else entry.transport
+            counted.deliveries[name, result.outcome.lower()] += 1
+            log.info(
+                "delivery %(delivery_id)s by %(transport)s: %(outcome)s %(reply)s",
+                {
+                    "delivery_id": entry.delivery_id,
+                    "message_id": entry.message_id,
+                    "transport": entry.transport,
+                    "outcome": result.outcome,
+                    "reply": attempt.reply,
+                },
+            )
             await self._record(job, result, attempt, keep_content=transport.keep_content)
         except Exception:
-            log.exception("delivery %s is put off until its lease ends", entry.delivery_id)
+            log.exception(
+                "delivery %(delivery_id)s is put off until its lease ends",
+                {"delivery_id": entry.delivery_id, "message_id": entry.message_id},
+            )
         finally:
             self._running[transport] -= 1
             self.wake()
@@ -247,7 +262,10 @@ class QueueRunner:
         if result.outcome is Outcome.PERMANENT or waited_ms >= self._schedule.give_up_ms:
             queue.fail(tx, entry.delivery_id)
             messages.set_state(tx, job.delivery, State.FAILED)
-            log.error("delivery %s of message %s has failed: %s", entry.delivery_id, job.message.id, result.reply)
+            log.error(
+                "delivery %(delivery_id)s of message %(message_id)s has failed: %(reply)s",
+                {"delivery_id": entry.delivery_id, "message_id": job.message.id, "reply": result.reply},
+            )
             return Action.FAILED
         queue.postpone(tx, entry.delivery_id, tx.now_ms + self._schedule.wait_ms(entry.attempts))
         if waited_ms < self._schedule.delay_notice_ms or entry.delay_told:

@@ -148,6 +148,10 @@ class SocketmapServer:
             listener = await begin(self._converse, sock=listening, limit=REQUEST_BYTES_MAX, backlog=BACKLOG)
             self._listeners.append(listener)
 
+    @property
+    def connections(self) -> int:
+        return len(self._tasks)
+
     async def stop(self) -> None:
         """No new connections; who waits is let go, a request in hand is answered, within `drain_s`."""
         self._is_draining = True

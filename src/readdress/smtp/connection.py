@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final, cast
 
 from readdress.faults import ConnectionLost
+from readdress.metrics import counted
 from readdress.smtp import reply
 from readdress.smtp.backend import UNIX_PEER, Backend, IncomingMessage, Peer
 from readdress.smtp.events import (
@@ -81,6 +82,9 @@ class Door:
     connections: "set[Connection]" = field(default_factory=set)
     is_draining: bool = False
 
+    def __post_init__(self) -> None:
+        self.counts = counted.doors[self.name]
+
 
 @dataclass
 class _Tally:
@@ -99,6 +103,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, door: Door, *, source: str | None = None, proxy: str | None = None) -> None:
         """`proxy` made the connection and says that its other end is `source`."""
         self._door = door
+        self._counts = door.counts
         offers_tls = door.certificate is not None
         self._session = Session(hostname=door.hostname, limits=door.limits, lmtp=door.lmtp, offers_tls=offers_tls)
         self._proxy = proxy
@@ -226,21 +231,23 @@ class Connection(asyncio.Protocol):
     def _log_end(self) -> None:
         """One line without a word of the peer's but a name whose characters were checked (RFC 5321 §4.1.2)."""
         tally = self._tally
+        end = _ENDS.get(self._session.last_word, "refused")
+        self._counts.sessions[end] += 1
         log.info(
-            "session peer=%s proxy=%s door=%s ehlo=%s tls=%s messages_accepted=%d messages_refused=%d "
-            "recipients_accepted=%d recipients_refused=%d received_bytes=%d duration_ms=%d end=%s",
-            self._peer_address,
-            self._proxy or "-",
-            self._door.name,
-            self._session.ehlo or "-",
-            self._tls or "-",
-            tally.messages_accepted,
-            tally.messages_refused,
-            tally.recipients_accepted,
-            tally.recipients_refused,
-            tally.received_bytes,
-            (asyncio.get_running_loop().time() - self._began_s) * 1000,
-            _ENDS.get(self._session.last_word, "refused"),
+            "session peer=%(peer)s proxy=%(proxy)s door=%(door)s ehlo=%(ehlo)s tls=%(tls)s "
+            "messages_accepted=%(messages_accepted)d messages_refused=%(messages_refused)d "
+            "recipients_accepted=%(recipients_accepted)d recipients_refused=%(recipients_refused)d "
+            "received_bytes=%(received_bytes)d duration_ms=%(duration_ms)d end=%(end)s",
+            {
+                "peer": self._peer_address,
+                "proxy": self._proxy or "-",
+                "door": self._door.name,
+                "ehlo": self._session.ehlo or "-",
+                "tls": self._tls or "-",
+                **vars(tally),
+                "duration_ms": round((asyncio.get_running_loop().time() - self._began_s) * 1000),
+                "end": end,
+            },
         )
 
     # The conversation.
@@ -327,24 +334,30 @@ class Connection(asyncio.Protocol):
             self._tally.recipients_accepted += 1
         else:
             self._tally.recipients_refused += 1
+        self._counts.recipients[answer.code] += 1
         return answer
 
     async def _end_message(self, refusal: Reply | None) -> None:
         message = self._message
         assert message is not None
         if refusal:
-            self._tally.messages_refused += 1
+            self._count_message(refusal)
             await self._drop_message()
             return
         answers = await message.accept()
         self._message = None
-        if any(answer.is_positive for answer in answers):
-            self._tally.messages_accepted += 1
-            if self._record:
-                self._record.count_message()
-        else:
-            self._tally.messages_refused += 1
+        self._count_message(next((answer for answer in answers if answer.is_positive), answers[0]))
         self._session.answer_message(answers)
+
+    def _count_message(self, answer: Reply) -> None:
+        """LMTP's replies count as one, by whether any recipient got the message."""
+        self._counts.messages[answer.code] += 1
+        if not answer.is_positive:
+            self._tally.messages_refused += 1
+            return
+        self._tally.messages_accepted += 1
+        if self._record:
+            self._record.count_message()
 
     async def _drop_message(self) -> None:
         message, self._message = self._message, None
@@ -395,6 +408,7 @@ class Connection(asyncio.Protocol):
         if self._received_bytes > READ_BYTES_MAX:
             self._transport.resume_reading()
         self._tally.received_bytes += self._received_bytes
+        self._counts.received_bytes += self._received_bytes
         self._received_bytes = 0
         self.deadline = float("inf")  # what takes time from here on is ours
         self._session.receive(data)

@@ -47,6 +47,15 @@ class Attempt(NamedTuple):
     reply: str
 
 
+class Group(NamedTuple):
+    """Entries of one transport in one state: `failed`, `trying`, `due` or `waiting` for the time of their next try."""
+
+    transport: str
+    state: str
+    entries: int
+    oldest_ms: int
+
+
 def enqueue(tx: Transaction, *, delivery_id: str, address_id: str, message_id: str, transport: str) -> None:
     tx.send(
         sql.insert_entry,
@@ -134,6 +143,12 @@ def list_attempts(tx: Transaction, delivery_id: str) -> list[Attempt]:
 def list_entries(tx: Transaction, *, after: str, limit: int) -> list[Entry]:
     """By delivery id, which is the order in which they came."""
     return [Entry(*row) for row in tx.all(sql.list_entries, after=after, limit=limit)]
+
+
+def count_entries(tx: Transaction, *, limit: int) -> list[Group]:
+    """Of a spool with more than `limit` entries, so many of them, whichever are found first."""
+    rows = tx.all(sql.count_entries, now_ms=tx.now_ms, never_ms=NEVER_MS, limit=limit)
+    return [Group(*row) for row in rows]
 
 
 def list_transports(tx: Transaction) -> list[str]:

@@ -34,6 +34,16 @@ FROM spool WHERE delivery_id = :delivery_id;
 SELECT delivery_id, address_id, message_id, transport, queued_ms, due_ms, attempts, delay_told, lease_owner
 FROM spool WHERE delivery_id > :after ORDER BY delivery_id LIMIT :limit;
 
+-- count_entries
+SELECT transport, state, COUNT(*), MIN(queued_ms)
+FROM (
+    SELECT transport, queued_ms,
+        CASE WHEN due_ms = :never_ms THEN 'failed' WHEN leased_until_ms > :now_ms THEN 'trying'
+            WHEN due_ms <= :now_ms THEN 'due' ELSE 'waiting' END AS state
+    FROM spool LIMIT :limit
+) AS entry
+GROUP BY transport, state;
+
 -- list_transports
 SELECT DISTINCT transport FROM spool WHERE due_ms <= :now_ms;
 

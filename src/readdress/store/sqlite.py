@@ -22,6 +22,7 @@ from time import monotonic, sleep
 from typing import Any, TypeVar
 
 from readdress.clock import Clock
+from readdress.metrics import counted
 from readdress.store.database import (
     Row,
     SchemaError,
@@ -153,7 +154,7 @@ class SqliteDatabase:
         error = self._begin()
         if error is None:
             self._attempt_all([job])
-            error = self._commit()
+            error = self._commit(works=1)
         failure = job.error or error
         if failure is not None:
             raise failure
@@ -251,6 +252,7 @@ class SqliteDatabase:
     def _start_batch(self, loop: asyncio.AbstractEventLoop) -> None:
         error = self._try_to_begin()
         if isinstance(error, StoreBusy):  # somebody else writes: wait for them away from the loop
+            counted.lock_waits += 1
             self._errands.put(lambda: self._begin_for(loop))
         else:
             self._attempt_batch(loop, error)
@@ -291,10 +293,10 @@ class SqliteDatabase:
     def _begin_for(self, loop: asyncio.AbstractEventLoop) -> None:
         error = self._begin()
         if not _tell(loop, self._attempt_batch, loop, error) and error is None:
-            self._commit()
+            self._commit(works=0)
 
     def _commit_for(self, loop: asyncio.AbstractEventLoop, batch: list[_Job]) -> None:
-        _tell(loop, self._end_batch, loop, batch, self._commit())
+        _tell(loop, self._end_batch, loop, batch, self._commit(works=len(batch)))
 
     # One transaction, by whoever holds the baton.
 
@@ -366,19 +368,23 @@ class SqliteDatabase:
         if self._writing.in_transaction:
             self._writing.execute("RELEASE work")
 
-    def _commit(self) -> StoreError | None:
+    def _commit(self, *, works: int) -> StoreError | None:
         """End the transaction and give the baton back; what went wrong went wrong for the whole batch."""
         connection = self._writing
+        began = monotonic()
         try:
             if not connection.in_transaction:  # the engine gave up on all of it, as it does on a full disk
+                counted.commit_failures += 1
                 return StoreFull("the engine undid the whole transaction")
             connection.execute("COMMIT")
         except sqlite3.Error as error:
+            counted.commit_failures += 1
             if connection.in_transaction:
                 with contextlib.suppress(sqlite3.Error):
                     connection.execute("ROLLBACK")
             return _store_error(error)
         else:
+            counted.add_commit(works=works, seconds=monotonic() - began)
             self._wrote.set()
             if self._wal_is_long:
                 self._empty_log()

@@ -17,6 +17,8 @@ from time import sleep
 from typing import Any, NamedTuple, TypeVar
 
 from readdress.clock import Clock
+from readdress.metrics import counted
+from readdress.store.counted import counting_commit
 from readdress.store.database import Row, StoreChanged, StoreError, StoreUnavailable, Together, Work
 from readdress.store.postgres import session
 from readdress.store.postgres.connection import Connection, Result, check_committed
@@ -78,6 +80,7 @@ class PostgresDatabase:
             except StoreChanged:
                 if attempt == ATTEMPTS_MAX:
                     raise
+                counted.repeats += 1
                 sleep(_pause_s(attempt))
         raise AssertionError
 
@@ -141,6 +144,7 @@ class PostgresDatabase:
             except StoreChanged:
                 if attempt == ATTEMPTS_MAX:
                     raise
+                counted.repeats += 1
                 await asyncio.sleep(_pause_s(attempt))
         raise AssertionError
 
@@ -155,7 +159,8 @@ class PostgresDatabase:
         try:
             await _drive(connection, running)
             if begin is BEGIN:
-                check_committed(await connection.exchange([*transaction.take_waiting(), COMMIT]))
+                with counting_commit(works=1):
+                    check_committed(await connection.exchange([*transaction.take_waiting(), COMMIT]))
             elif transaction.has_begun:
                 connection.post([COMMIT])
         except Exception:
@@ -182,7 +187,8 @@ class PostgresDatabase:
         transaction = PostgresTransaction(self._clock.now_ms(), exchange, begin=begin)
         try:
             value = work(transaction)
-            check_committed(connection.exchange_now([*transaction.take_waiting(), COMMIT], wait_s=wait_s))
+            with counting_commit(works=1):
+                check_committed(connection.exchange_now([*transaction.take_waiting(), COMMIT], wait_s=wait_s))
         except BaseException:
             if transaction.has_begun and not connection.is_lost:
                 connection.exchange_now([ROLLBACK], wait_s=wait_s)

@@ -12,6 +12,8 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from readdress.clock import Clock
+from readdress.metrics import counted
+from readdress.store.counted import counting_commit
 from readdress.store.database import StoreBusy, StoreChanged, StoreError, StoreFull, Work
 from readdress.store.postgres.connection import Connection, Result, check_committed
 from readdress.store.postgres.dialect import Ask, plain
@@ -112,6 +114,7 @@ class Lane:
 
     async def _run_patiently(self, job: _Job) -> None:
         """In a transaction of its own, which waits for locks, and is repeated, as long as any."""
+        counted.lock_waits += 1
         try:
             async with asyncio.timeout(self._pool.wait_s):
                 await self._patient.acquire()
@@ -192,7 +195,8 @@ class Lane:
         if self._reads:
             connection.post([*first, _COMMIT])
             return
-        check_committed(await connection.exchange([*first, _COMMIT]))
+        with counting_commit(works=len(batch)):
+            check_committed(await connection.exchange([*first, _COMMIT]))
         for job in batch:
             self._tell(job)
 
