@@ -30,10 +30,15 @@ KNOWN = [
     Known("4", "a!b@example.com", None, "100! a%b", {"team": "", "tier": "2"}),
     Known("5", "E\u0301cole@example.org", "école", "", {"Team": "support"}),
     Known("6", "x'y\"z@example.org", "'; DROP TABLE alias; --", ":v1 {where}", {"a'b": "c'd"}),
+    Known("7", "a@wei\u00df.example", None, None, {}),
+    Known("8", "a@weiss.example", None, None, {}),
+    Known("9", '"q.r"@example.org', None, None, {}),
 ]
 WORDS = [
     "", "help", "HELP DESK", "sales", "%", "_", "!", "a_b", "axb", "100%", "strasse", "STRAßE", "ÉCOLE", "e",
     "@example.", "'", "'; drop", ":v1", "{where}", "!%", "\\", "zzz",
+    "help@example.com", "a@weiss.example", "a@wei\u00df.example", "Q.R@example.org", '"q.r"@EXAMPLE.org',
+    "strasse@example.net",
 ]  # fmt: skip
 
 
@@ -133,7 +138,7 @@ def test_any_tree_of_conditions_finds_what_it_says(published: Database, conditio
 @pytest.mark.parametrize(
     ("condition", "expected"),
     [
-        (All([]), ["1", "2", "3", "4", "5", "6"]),
+        (All([]), ["1", "2", "3", "4", "5", "6", "7", "8", "9"]),
         (AnyOf([]), []),
         (Text("emailaddress", "CONTAINS", "@EXAMPLE.COM"), ["1", "2", "4"]),
         (Text("description", "CONTAINS", "%"), ["2", "4"]),
@@ -142,6 +147,11 @@ def test_any_tree_of_conditions_finds_what_it_says(published: Database, conditio
         (Text("displayname", "EXACT", "straße"), ["3"]),
         (Text("displayname", "EXACT", "\u00c9COLE"), ["5"]),
         (Text("description", "EXACT", ""), ["5"]),
+        (Text("emailaddress", "EXACT", "HELP@example.com"), ["1"]),
+        (Text("emailaddress", "EXACT", "strasse@example.net"), ["3"]),
+        (Text("emailaddress", "EXACT", "a@weiss.example"), ["7", "8"]),
+        (Text("emailaddress", "EXACT", "q.r@example.org"), []),
+        (Text("emailaddress", "EXACT", '"Q.R"@example.org'), ["9"]),
         (Tag("team", None), ["1", "2", "4"]),
         (Tag("team", "support"), ["1"]),
     ],
@@ -155,8 +165,8 @@ def test_known_searches_find_known_addresses(published: Database, condition: Con
 @pytest.mark.parametrize(
     ("condition", "expected"),
     [
-        (All([]), ["1", "2", "3", "4", "5", "6"]),
-        (Text("emailaddress", "CONTAINS", "example"), ["1", "2", "3", "4", "5", "6"]),
+        (All([]), ["1", "2", "3", "4", "5", "6", "7", "8", "9"]),
+        (Text("emailaddress", "CONTAINS", "example"), ["1", "2", "3", "4", "5", "6", "7", "8", "9"]),
         (Tag("team", "support"), ["1"]),
         (All([AnyOf([]), Tag("team", "support")]), []),
     ],

@@ -16,7 +16,7 @@ from readdress.api.operation import Operation
 
 WIRES = ("REST", "JSON 1.1")
 _INSTANCE = {"IdentityManagementType": "SAML", "InboundCallsEnabled": True, "OutboundCallsEnabled": True}
-_QUERY_KINDS: dict[str, type] = {"MaxResults": int, "tagKeys": list}
+_QUERY_KINDS: dict[str, type] = {"MaxResults": int, "MinResults": int, "WaitMs": int, "tagKeys": list}
 
 
 @dataclass(frozen=True)

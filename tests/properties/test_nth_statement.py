@@ -1,7 +1,7 @@
 """Fail the first statement, the second, the third …: whatever fails, nothing is left behind and a retry succeeds."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from typing import Any
 
@@ -48,6 +48,13 @@ class Scene:
     def named(self, address_id: str, **members: Any) -> dict[str, Any]:
         return {"InstanceId": self.instance_id, "EmailAddressId": address_id, **members}
 
+    def with_mail(self, api: ApiCaller) -> dict[str, Any]:
+        """A message is in the inbox of the primary, and in another one."""
+        recipients = [f"{word}-{self.name}@example.com" for word in ("alias", "free")]
+        _, replies = asyncio.run(send(api.database, SMALL, recipients))
+        assert replies[0].is_positive
+        return self.named(self.primary)
+
     def tagged(self, **members: Any) -> dict[str, Any]:
         resource = f"instance/{self.instance_id}/email-address/{self.primary}"
         return {"resourceArn": f"arn:aws:connect:{REGION}:{ACCOUNT}:{resource}", **members}
@@ -75,6 +82,7 @@ CASES: dict[str, Callable[[Scene, ApiCaller], dict[str, Any]]] = {
         "Tags": {"a": "1", "b": "2"},
         "ClientToken": scene.name,
     },
+    "DeleteMessages": lambda scene, api: scene.with_mail(api),
     "DeleteInstance": lambda scene, _: {"InstanceId": scene.instance_id, "ClientToken": scene.name},
     "TagResource": lambda scene, _: scene.tagged(tags={"a": "1", "team": "other"}),
     "UntagResource": lambda scene, _: scene.tagged(tagKeys=["team", "none"]),
@@ -136,8 +144,8 @@ SMALL = [b"Subject: small\r\n\r\nbody\r\n"]
 STAGED = [b"Subject: large\r\n\r\n", *[PIECE] * 7]  # three parts and a rest
 
 
-async def send(database: Database, pieces: list[bytes]) -> tuple[str, list[Reply]]:
-    recipients = [Recipient(Path(text, split_address(text))) for text in RECIPIENTS]
+async def send(database: Database, pieces: list[bytes], to: Sequence[str] = RECIPIENTS) -> tuple[str, list[Reply]]:
+    recipients = [Recipient(Path(text, split_address(text))) for text in to]
     incoming = Intake(database, hostname="mx.example").begin_message(
         Envelope(Path("", None), smtputf8=False, recipients=recipients), PEER
     )

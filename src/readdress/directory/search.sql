@@ -22,6 +22,18 @@ SELECT count(*) FROM (
     SELECT 1 FROM tag g JOIN email_address e ON e.id = g.resource_id
     WHERE g.key = :tag_key AND g.value = :tag_value AND e.instance_id = :instance_id AND {where} LIMIT :limit) AS hits;
 
+-- list_keyed
+-- The one address that can have a whole text.
+SELECT e.id, e.id, e.instance_id, e.address, e.display_name, e.description, e.created_ms, e.modified_ms, r.alias_id
+FROM email_address e LEFT JOIN alias r ON r.primary_id = e.id
+WHERE e.address_key = :address_key AND e.instance_id = :instance_id AND e.id > :after AND {where}
+LIMIT :limit;
+
+-- count_keyed
+SELECT count(*) FROM (
+    SELECT 1 FROM email_address e
+    WHERE e.address_key = :address_key AND e.instance_id = :instance_id AND {where} LIMIT :limit) AS hits;
+
 -- where_equal
 {column} = :{value};
 
