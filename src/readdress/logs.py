@@ -6,15 +6,32 @@ messages of one commit say is one write. A program reads JSON better: then a lin
 
 import asyncio
 import logging
+import re
 import sys
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Literal, TextIO
+from typing import Any, Literal, Self, TextIO
 
 import msgspec
 
 LINES_MAX = 256
+_NAME = re.compile(r"%\((\w+)\)")
+
+
+class Line(str):
+    """The text of a line that is written often: `Line("message %(message_id)s from <%(sender)s>")`.
+
+    It is logged with its values in their order, which costs a third of a dictionary of them; JSON has them by name.
+    """
+
+    __slots__ = ("names",)
+    names: tuple[str, ...]
+
+    def __new__(cls, text: str) -> Self:
+        line = super().__new__(cls, _NAME.sub("%", text))
+        line.names = tuple(_NAME.findall(text))
+        return line
 
 
 def set_up(*, worker: int = 0, log_format: Literal["text", "json"] = "text") -> None:
@@ -57,7 +74,7 @@ class _JsonFormatter(logging.Formatter):
         if second != self._second:
             self._second, self._shown = second, datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
         line: dict[str, Any] = {
-            **(record.args if isinstance(record.args, Mapping) else {}),
+            **_named(record),
             "time": f"{self._shown}.{int(record.msecs):03d}Z",
             "level": record.levelname,
             "logger": record.name,
@@ -67,6 +84,12 @@ class _JsonFormatter(logging.Formatter):
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return self._encode(line).decode()
+
+
+def _named(record: logging.LogRecord) -> Mapping[str, object]:
+    if isinstance(record.msg, Line):
+        return dict(zip(record.msg.names, record.args or (), strict=False))
+    return record.args if isinstance(record.args, Mapping) else {}
 
 
 class _Handler(logging.StreamHandler[TextIO]):

@@ -16,6 +16,7 @@ from readdress.clock import new_id, rfc_5322
 from readdress.directory import routing
 from readdress.inbox import messages
 from readdress.inbox.arrivals import Arrivals
+from readdress.logs import Line
 from readdress.mail.dispatch import Arrival, Dispatcher, arrivals, is_looping, passed_on_before
 from readdress.mail.header import HEADER_BYTES_MAX, RECEIVED_MAX, HeaderFacts, look_at_header
 from readdress.mail.notices import Action, Notifier
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from readdress.mail.authentication.verdicts import Verdicts
 
 log = logging.getLogger("readdress.mail")
+
+MESSAGE_LINE = Line("message %(message_id)s from <%(sender)s> (%(peer)s): %(reply)s")
 
 T = TypeVar("T")
 
@@ -146,16 +149,7 @@ class Incoming:
         if self._parts_staged and not any(answer.is_positive for answer in answers):
             await self.abort()
         said = " / ".join(map(str, dict.fromkeys(answers)))
-        log.info(
-            "message %(message_id)s from <%(sender)s> (%(peer)s): %(replies)s",
-            {
-                "message_id": self.id,
-                "sender": self._envelope.sender.text,
-                "peer": self._peer.address,
-                "replies": said,
-                "code": answers[0].code,
-            },
-        )
+        log.info(MESSAGE_LINE, self.id, self._envelope.sender.text, self._peer.address, said)
         return answers
 
     async def abort(self) -> None:
