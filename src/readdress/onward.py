@@ -74,8 +74,8 @@ def build_runner(
 ) -> QueueRunner:
     """Raises ConfigError for a transport that can't be used."""
     transports: dict[str, Transport] = {}
-    if config.transports:
-        from readdress.transports import build_transports  # which import much that nobody else needs
+    if config.transports or config.nameservers:
+        from readdress.transports import build_transports  # which imports much that nobody else needs
 
         transports = build_transports(
             config, database, hostname=hostname, clock=clock, seal=seal.seal if seal else None
