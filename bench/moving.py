@@ -5,7 +5,7 @@ nothing to change.
 """
 
 import json
-import resource
+import os
 import subprocess
 import sys
 import time
@@ -49,22 +49,19 @@ def _measure(file: Path, rows: int, folder: Path, numbers: "count[int]") -> list
     made = instances.Instance(instance_id, ACCOUNT, None, "CONNECT_MANAGED", None, 1, 1, 1)
     database.run(lambda tx: instances.create(tx, made))
     database.close()
-    figures = []
+    figures, peak_mib = [], 0.0
     for work, command in (
         (IMPORT, ["import", file]),
         (AGAIN, ["import", file]),
         (EXPORT, ["export", data / "out.jsonl"]),
     ):
         arguments = [*map(str, command), "--data", str(data), "--instance", instance_id]
-        before, started = _cpu_seconds(), time.perf_counter()
-        subprocess.run([sys.executable, "-m", "readdress", *arguments], capture_output=True, check=True)
+        started = time.perf_counter()
+        process = subprocess.Popen([sys.executable, "-m", "readdress", *arguments], stdout=subprocess.DEVNULL)
+        _, process.returncode, used = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - started
-        cpu_us = (_cpu_seconds() - before) / rows * 1e6
+        assert process.returncode == 0, f"{command} ended with {process.returncode}"
+        cpu_us = (used.ru_utime + used.ru_stime) / rows * 1e6
         figures.append(Figure(work, SQLITE, rows / seconds, "rows/s", cpu_us))
-    peak_mib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+        peak_mib = max(peak_mib, used.ru_maxrss / 1024)
     return [*figures, Figure(MEMORY, SQLITE, peak_mib, "MiB")]
-
-
-def _cpu_seconds() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
