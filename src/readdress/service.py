@@ -389,7 +389,9 @@ class Service:
 
     async def _index_texts(self) -> None:
         """Tell the index of texts of new addresses, on a thread: a batch takes some ten milliseconds."""
-        while await self.database.read(lambda tx: tx.has_text_table):
+        if not await self.database.read(lambda tx: tx.has_text_table):
+            return
+        while True:
             try:
                 while await self.database.read(texts.is_due):
                     await asyncio.to_thread(self.database.run, texts.index_some)
