@@ -14,18 +14,6 @@ from readdress.spool import queue
 from readdress.store.database import Database, Transaction
 
 
-@pytest.fixture
-def primary(instance: Instance) -> Published:
-    return instance.publish("primary")
-
-
-@pytest.fixture
-def alias(instance: Instance, primary: Published) -> Published:
-    made = instance.publish("alias")
-    instance.associate(primary=primary.id, alias=made.id)
-    return made
-
-
 def delete(instance: Instance, address_id: str, instance_id: str | None = None) -> HttpAnswer:
     path = f"/_readdress/instances/{instance_id or instance.id}/email-addresses/{address_id}/messages"
     return instance.http.call("DELETE", path)

@@ -17,19 +17,6 @@ TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 SENDER = "customer@sender.example"
 
 
-@pytest.fixture
-def primary(instance: Instance) -> Published:
-    return instance.publish("primary")
-
-
-@pytest.fixture
-def alias(instance: Instance, primary: Published) -> Published:
-    """An address that is associated with the primary."""
-    made = instance.publish("alias")
-    instance.associate(primary=primary.id, alias=made.id)
-    return made
-
-
 def get(instance: Instance, path: str, **query: Any) -> HttpAnswer:
     """GET below the instance's own path; ids in `path` are encoded by who passes them."""
     text = "?" + urlencode(query, quote_via=quote) if query else ""
