@@ -81,7 +81,7 @@ def judge(medians: Mapping[Key, float], goals: tuple[Goal, ...] = GOALS) -> list
     judged = []
     for goal in goals:
         theirs = [medians[key] for key in goal.theirs if key in medians]
-        if goal.ours not in medians or (goal.theirs and not theirs):
+        if goal.ours not in medians or (goal.theirs and not any(theirs)):  # a short run may find no CPU used at all
             judged.append(Judged(goal, None, None))
             continue
         ratio = medians[goal.ours] / (max(theirs) if theirs else 1)
