@@ -35,6 +35,7 @@ def cli() -> None:
 @click.option("--smtp-tls", metavar="HOST:PORT", help="Where SMTP with implicit TLS listens (default: nowhere).")
 @click.option("--socketmap", metavar="HOST:PORT|unix:PATH", help="Where Postfix asks for maps (default: nowhere).")
 @click.option("--metrics", metavar="HOST:PORT", help="Where Prometheus finds /metrics (default: nowhere).")
+@click.option("--console", metavar="ORIGIN", help="Pages for people, at https://HOST (default: with --dev alone).")
 @click.option("--workers", metavar="N", type=click.IntRange(1, 100), help="Processes, on PostgreSQL (default: 1).")
 @with_config
 def serve(config: Config) -> None:
@@ -70,6 +71,7 @@ def _greeting(config: Config, ready: Any) -> str:
         *([f"  SMTPS {ready.smtp_tls}"] if ready.smtp_tls else []),
         *([f"  Maps  {ready.socketmap}"] if ready.socketmap else []),
         *([f"  Stats {ready.metrics}"] if ready.metrics else []),
+        *([f"  Pages {ready.console}"] if ready.console else []),
         *([f"  Work  {config.workers} processes"] if config.workers > 1 else []),
         f"  Data  {config.database_shown}",
     ]

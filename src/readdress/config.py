@@ -94,6 +94,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     smtp_tls: str = ""
     socketmap: str = ""
     metrics: str = ""
+    console: str = ""
     log_format: Literal["text", "json"] = "text"
     access_log: bool = False
     tls_certificate: str = ""

@@ -14,7 +14,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 # Options that are settings; the others are the command's own.
 _SETTINGS = frozenset(
-    {"data", "database", "http", "smtp", "lmtp", "smtp_tls", "socketmap", "metrics", "workers", "dev"}
+    {"data", "database", "http", "smtp", "lmtp", "smtp_tls", "socketmap", "metrics", "console", "workers", "dev"}
 )
 
 

@@ -17,7 +17,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from readdress import logs, mail_doors, onward
+from readdress import console_door, logs, mail_doors, onward
 from readdress.api import access, idempotency
 from readdress.api.access import Quotas
 from readdress.api.catalogue import OPERATIONS
@@ -25,13 +25,15 @@ from readdress.api.policy import ALLOW_EVERYTHING
 from readdress.api.rates import Rate, Rates
 from readdress.clock import Clock
 from readdress.config import UNIX_PREFIX, Config, ConfigError, split_host_port
+from readdress.console import sessions
+from readdress.console.mount import Mount
 from readdress.databases import find_connections_max, has_text_index, is_postgres, open_database
 from readdress.directory import instances, routing, settings, texts
 from readdress.faults import Faults
 from readdress.gateway.app import Gateway, Settings
 from readdress.gateway.faulty import ERRORS, FaultyHttpProtocol
 from readdress.gateway.protocol import HttpProtocol
-from readdress.gateway.server import HttpServer
+from readdress.gateway.server import Application, HttpServer
 from readdress.gateway.wire import HttpResponse
 from readdress.inbox import messages
 from readdress.inbox.arrivals import Arrivals
@@ -84,6 +86,7 @@ class Ready(NamedTuple):
     smtp_tls: str
     socketmap: str
     metrics: str
+    console: str
     new_key: NewKey | None
 
 
@@ -99,7 +102,9 @@ def serve(config: Config, on_ready: Callable[[Ready], None]) -> int:
     except BaseException:
         service.database.close()
         raise
-    ready = Ready(new_key=service.new_key, **{setting: listening.addresses.get(setting, "") for setting in DOORS})
+    places_taken = {setting: listening.addresses.get(setting, "") for setting in DOORS}
+    pages = console_door.find_pages(config, places_taken["http"])
+    ready = Ready(new_key=service.new_key, console=pages, **places_taken)
     if is_postgres(config):
         _warn_of_the_server(config)
     if config.workers == 1:
@@ -162,6 +167,8 @@ class Service:
         self.arrivals = Arrivals()
         names = {operation.name for operation in OPERATIONS}
         self.faults = Faults(operations=names, errors=ERRORS) if config.dev else None
+        self._quotas = AWS_QUOTAS if config.aws_limits else Quotas()
+        self._transports = frozenset({settings.INBOX, *config.transports})
         self._stop = asyncio.Event()
         self._is_ready = False
         self._is_orphan = False
@@ -186,7 +193,8 @@ class Service:
             connections_max=config.http_connections_max, request_s=config.request_timeout_ms / 1000
         )
         http = partial(HttpServer, protocol=http_protocol, drain_s=config.drain_ms / 1000)
-        self._http = http(self._gateway())
+        gateway = self._gateway()
+        self._http = http(Mount(gateway, self._build_console) if console_door.is_open(config) else gateway)
         self._metrics = http(self._exposition) if config.metrics else None
 
     def _mail_server(self, name: str, *, certificate: Certificate | None, peers: Peers, tarpit: Tarpit) -> SmtpServer:
@@ -314,13 +322,25 @@ class Service:
                 region=config.region,
                 request_bytes_max=config.request_bytes_max,
                 token_retention_days=config.token_retention_days,
-                quotas=AWS_QUOTAS if config.aws_limits else Quotas(),
-                transports=frozenset({settings.INBOX, *config.transports}),
+                quotas=self._quotas,
+                transports=self._transports,
                 logs_access=config.access_log,
             ),
             is_ready=lambda: self._is_ready,
             show_metrics=self._show_metrics if config.dev else None,
             faults=self.faults,
+            arrivals=self.arrivals,
+        )
+
+    def _build_console(self) -> Application:
+        dev_key = DEV_KEY if self.config.dev else ""
+        return console_door.build(
+            self.config,
+            self.database,
+            self.keyring,
+            quotas=self._quotas,
+            transports=self._transports,
+            dev_key=dev_key,
             arrivals=self.arrivals,
         )
 
@@ -377,6 +397,7 @@ class Service:
 
         def tidy(tx: Transaction) -> int:
             expired = idempotency.delete_expired(tx, retention_days=retention_days)
+            expired += sessions.delete_expired(tx)
             return expired + messages.sweep_staged(tx) + srs.forget_unused(tx)
 
         while True:

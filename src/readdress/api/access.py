@@ -65,6 +65,11 @@ class Caller(NamedTuple):
             )
 
 
+def caller_of(key: AccessKey, *, region: str, quotas: Quotas, transports: frozenset[str]) -> Caller:
+    """Who calls with that key, once it is known that they have its secret."""
+    return Caller(key.id, Scope(key.account, region), parse_policy_once(key.policy), quotas, transports)
+
+
 class Keyring:
     """Seals and opens the secrets of access keys (AES-256-GCM, bound to the key's id)."""
 

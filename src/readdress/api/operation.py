@@ -4,6 +4,7 @@ An operation is a function `(tx, caller, request) -> answer`; its types and its 
 validation, the access check, idempotency, the audit and the documents derive from it.
 """
 
+import contextlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -249,11 +250,7 @@ async def call(
 
     Who asks for mail that is not there yet waits for its arrival; without `arrivals` nobody waits.
     """
-    for template in operation.resources:
-        resource = template.format(request)
-        if resource != "*" and not resource.startswith("arn:"):
-            resource = caller.scope.arn(resource)
-        caller.check(operation.action, resource)
+    _authorize(operation, request, caller)
     await rates.take(database, account=caller.scope.account, operation=operation.name)
 
     def look(tx: Transaction) -> Any:
@@ -269,6 +266,40 @@ async def call(
     else:
         answer = await database.write(change, together=_together(operation, request, caller))
     return answer  # type: ignore[no-any-return]
+
+
+class _Rehearsed(Exception):
+    """It would have gone well; raised so that nothing of it stays."""
+
+
+async def rehearse(database: Database, operation: Operation, request: Request, caller: Caller) -> None:
+    """Raises the ServiceError that a change would raise now, and changes nothing."""
+    _authorize(operation, request, caller)
+
+    def attempt(tx: Transaction) -> None:
+        operation.handler(tx, caller, request)
+        raise _Rehearsed
+
+    with contextlib.suppress(_Rehearsed):
+        await database.write(attempt)
+
+
+def may(operation: Operation, request: Request, caller: Caller) -> bool:
+    """Whether the caller's policy allows it."""
+    return all(caller.policy.allows(operation.action, name) for name in _resources(operation, request, caller))
+
+
+def _authorize(operation: Operation, request: Request, caller: Caller) -> None:
+    """Raises AccessDeniedException."""
+    for name in _resources(operation, request, caller):
+        caller.check(operation.action, name)
+
+
+def _resources(operation: Operation, request: Request, caller: Caller) -> Iterator[str]:
+    """The ARN of everything that the policy has to allow, or `*`."""
+    for template in operation.resources:
+        name = template.format(request)
+        yield name if name == "*" or name.startswith("arn:") else caller.scope.arn(name)
 
 
 async def _scan(

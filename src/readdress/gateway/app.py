@@ -12,7 +12,6 @@ from typing import Any, NamedTuple, TypeAlias
 
 from readdress.api import access
 from readdress.api.access import Caller, Keyring, Quotas
-from readdress.api.arn import Scope
 from readdress.api.operation import Operations, call, decode
 from readdress.api.rates import Rates
 from readdress.clock import Clock, new_id
@@ -181,9 +180,8 @@ class Gateway:
             service=SERVICE,
             now_ms=self._clock.now_ms(),
         )
-        scope = Scope(account=key.account, region=self._settings.region)
         settings = self._settings
-        return Caller(key.id, scope, access.parse_policy_once(key.policy), settings.quotas, settings.transports)
+        return access.caller_of(key, region=settings.region, quotas=settings.quotas, transports=settings.transports)
 
     async def _show(self, request: HttpRequest, scope: AsgiScope) -> HttpResponse:
         """What needs no signature."""
