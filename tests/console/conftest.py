@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from harness.browser import Browser
+from harness.instance import Instance
 from harness.process import ServiceProcess
 
 
@@ -23,6 +24,12 @@ def person(browser: Browser) -> Browser:
 
 
 @pytest.fixture
+def instance_id(instance: Instance) -> str:
+    """The one fresh instance of a test, in whichever words."""
+    return instance.id
+
+
+@pytest.fixture
 def home(instance_id: str) -> str:
-    """The pages of a fresh instance."""
+    """The pages of the fresh instance."""
     return f"/_console/instances/{instance_id}"

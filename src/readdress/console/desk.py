@@ -8,7 +8,7 @@ import hmac
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, TypeAlias
 from urllib.parse import parse_qsl, quote, urlencode
 
@@ -142,27 +142,28 @@ class Desk:
         """The page for who is signed in; all others are shown the door."""
 
         async def endpoint(request: Request) -> Response:
-            request_id = new_id()
+            request_id, visit = new_id(), None
             try:
                 visit = await self._admit(request, request_id)
                 return await show(visit) if visit else self._to_sign_in(request)
             except ServiceError as error:
-                return self.refuse(error, request_id)
+                refusal = error
             except StoreBusy:
-                return self.refuse(ThrottlingException("Others are changing the same now. Try again."), request_id)
+                refusal = ThrottlingException("Others are changing the same now. Try again.")
             except StoreError:
                 log.exception("request %(request_id)s: the store failed", {"request_id": request_id})
-                return self.refuse(ServiceUnavailableException("Nothing can be stored or read now."), request_id)
+                refusal = ServiceUnavailableException("Nothing can be stored or read now.")
             except Exception:
                 log.exception("request %(request_id)s failed", {"request_id": request_id})
-                return self.refuse(InternalServiceException("The page could not be made."), request_id)
+                refusal = InternalServiceException("The page could not be made.")
+            return self.refuse(refusal, request_id, visit)
 
         return endpoint
 
-    def refuse(self, error: ServiceError, request_id: str) -> Response:
-        return self.render(
-            "error.html", error.status, code=error.code, message=error.message, request_id=request_id, key_id=None
-        )
+    def refuse(self, error: ServiceError, request_id: str, visit: Visit | None = None) -> Response:
+        """What was refused, with the ways on that somebody who is signed in has."""
+        render = visit.render if visit else partial(self.render, key_id=None)
+        return render("error.html", error.status, code=error.code, message=error.message, request_id=request_id)
 
     async def find_client(self, token: str) -> Client | None:
         """Who is signed in with that token now, with the policy that their key has now."""
