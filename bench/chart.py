@@ -17,13 +17,14 @@ HEADLINES = (
     (mail.work_name(64, mail.REUSED), "more is better"),
     (start.START, "less is better"),
 )
-WIDTH, LABEL, VALUE, BAR, GAP = 860, 230, 90, 16, 6
+WIDTH, LABEL, VALUE, BAR, GAP, EDGE = 860, 260, 90, 16, 6, 16
 STYLE = """
 text { font: 13px system-ui, sans-serif; fill: #24292f }
-.title { font-weight: 600 } .small { fill: #57606a; font-size: 12px }
+.ground { fill: #ffffff } .title { font-weight: 600 } .small { fill: #57606a; font-size: 12px }
 .ours { fill: #0969da } .peer { fill: #8c959f } .spread { stroke: #24292f; stroke-width: 1.5 }
 @media (prefers-color-scheme: dark) {
-  text { fill: #e6edf3 } .small { fill: #9198a1 } .ours { fill: #4493f8 } .peer { fill: #656c76 }
+  .ground { fill: #0d1117 } text { fill: #e6edf3 } .small { fill: #9198a1 }
+  .ours { fill: #4493f8 } .peer { fill: #656c76 }
   .spread { stroke: #e6edf3 }
 }
 """
@@ -49,9 +50,12 @@ def draw(results: Results, caption: str) -> str:
         top += 28
     parts.append(f'<text class="small" x="0" y="{top}">{escape(caption)}</text>')
     height = top + 12
+    # A ground of its own: a page's colours need not be the system's, by which the picture chooses.
+    box = f"{-EDGE} 0 {WIDTH + 2 * EDGE} {height}"
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
-        f'role="img" aria-label="Medians of make bench">\n<style>{STYLE}</style>\n' + "\n".join(parts) + "\n</svg>\n"
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{box}" width="{WIDTH + 2 * EDGE}" height="{height}" '
+        f'role="img" aria-label="Medians of make bench">\n<style>{STYLE}</style>\n'
+        f'<rect class="ground" x="{-EDGE}" width="100%" height="100%" rx="6"/>\n' + "\n".join(parts) + "\n</svg>\n"
     )
 
 
