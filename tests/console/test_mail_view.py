@@ -9,7 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from readdress.console import mail_view
-from readdress.console.mail_view import MailView, read_mail, read_part, sanitise, visible
+from readdress.console.mail_view import MailView, read_mail, read_part, sanitise
+from readdress.console.text import visible
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="

@@ -52,6 +52,7 @@ async def show(visit: Visit) -> Response:
         "address.html",
         address=address,
         relation=await find_relation(visit, address),
+        may_read=visit.may("ListMessages", EmailAddressId=address.email_address_id),
         may_change=visit.may("UpdateEmailAddressMetadata", EmailAddressId=address.email_address_id),
         may_delete=visit.may("DeleteEmailAddress", EmailAddressId=address.email_address_id),
         may_associate=_may_alter(visit, "AssociateEmailAddressAlias", address),

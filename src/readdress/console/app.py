@@ -9,7 +9,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from readdress.console import addresses, aliases, instances, sign_in
+from readdress.console import addresses, aliases, inbox, instances, sign_in
 from readdress.console.desk import Desk
 from readdress.console.guard import Guard
 from readdress.console.mount import PREFIX, Application
@@ -30,6 +30,7 @@ def build_console(desk: Desk) -> Application:
 def _routes(desk: Desk) -> list[BaseRoute]:
     page, door = desk.page, sign_in.SignIn(desk)
     address = "/instances/{instance_id}/addresses/{address_id}"
+    message = "/instances/{instance_id}/messages/{message_id}"
     return [
         Route("/", page(instances.choose)),
         Route("/sign-in", door.show),
@@ -47,6 +48,14 @@ def _routes(desk: Desk) -> list[BaseRoute]:
         Route(f"{address}/edit", page(addresses.update), methods=["POST"]),
         Route(f"{address}/delete", page(addresses.confirm_delete)),
         Route(f"{address}/delete", page(addresses.delete), methods=["POST"]),
+        Route(f"{address}/inbox", page(inbox.show)),
+        Route(f"{address}/inbox/events", page(inbox.Listening().listen)),
+        Route(f"{address}/inbox/empty", page(inbox.confirm_empty)),
+        Route(f"{address}/inbox/empty", page(inbox.empty), methods=["POST"]),
+        Route(message, page(inbox.show_message)),
+        Route(f"{message}/html", page(inbox.show_html)),
+        Route(f"{message}/raw", page(inbox.download)),
+        Route(f"{message}/attachments/{{number:int}}", page(inbox.download_attachment)),
     ]
 
 

@@ -64,6 +64,11 @@ class Client:
             counted.add_call(name, code, monotonic() - began)
         return answer
 
+    @property
+    def is_closing(self) -> bool:
+        """Whether the service stops, so that nobody should wait for anything."""
+        return self._arrivals is not None and self._arrivals.is_closed
+
     async def rehearse(self, name: str, **members: Any) -> None:
         """Raises what the change would raise now, and changes nothing."""
         await rehearse(self._database, self._operations[name], self._decode(name, members), self.caller)

@@ -24,6 +24,7 @@ from readdress.console import sessions
 from readdress.console.client import Client, Settings
 from readdress.console.guard import Origin
 from readdress.console.mount import PREFIX
+from readdress.console.text import visible
 from readdress.errors import (
     InternalServiceException,
     InvalidParameterException,
@@ -128,6 +129,7 @@ class Desk:
             lstrip_blocks=True,
         )  # fmt: skip
         templates.globals.update(link=link, prefix=PREFIX)
+        templates.filters.update(visible=visible, when=lambda timestamp: timestamp[:19].replace("T", " "))
         return templates
 
     @property

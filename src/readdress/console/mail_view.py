@@ -19,6 +19,8 @@ from typing import Final, NamedTuple
 
 import nh3
 
+from readdress.console.text import SURROGATES, visible
+
 MESSAGE_BYTES_MAX: Final = 16 << 20  # what is larger is for download alone
 MESSAGE_LINES_MAX: Final = 400_000
 LINES_BY_BOUNDARIES_MAX: Final = 6_000_000  # each line is held against each open boundary
@@ -38,9 +40,6 @@ _CHARSET = re.compile(r"ascii|utf|iso|cp\d|koi8|gb|big5|shift|euc|mac|hz|johab|k
 _PICTURE = re.compile(r"image/(?:png|gif|jpeg|webp)")
 _DATA_PICTURE = re.compile(r"data:image/(?:png|gif|jpeg|webp);base64,[A-Za-z0-9+/=\s]*")
 _LINK = re.compile(r"(?:https?|mailto):", re.IGNORECASE)
-# Characters that are not seen, or turn round what is: controls, overrides of direction, spaces without a width, tags.
-_HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u202a-\u202e\u2060-\u2069\ufeff\U000e0000-\U000e007f]")
-_SURROGATES = re.compile("[\ud800-\udfff]")
 
 _TAGS = (nh3.ALLOWED_TAGS | {"font"}) - {"area", "map"}
 _ATTRIBUTES = {
@@ -156,11 +155,6 @@ def sanitise(html: str, pictures: dict[str, str]) -> SafeHtml:
         set_tag_attribute_values={"a": {"target": "_blank"}},
     )
     return SafeHtml(markup, remote_count, is_whole)
-
-
-def visible(text: str) -> str:
-    """Text of strangers on a page: what can't be seen is named, what is no character is replaced."""
-    return _HIDDEN.sub(lambda found: f"⟨U+{ord(found[0]):04X}⟩", _SURROGATES.sub("\ufffd", text))
 
 
 def decode_words(value: str) -> str:
@@ -294,7 +288,7 @@ def _pictures_of(parts: Iterator[Message]) -> dict[str, str]:
 
 
 def _shorten(html: str) -> tuple[str, bool]:
-    html = _SURROGATES.sub("\ufffd", html)
+    html = SURROGATES.sub("\ufffd", html)
     end, tags = min(len(html), HTML_CHARS_MAX), html.count("<", 0, HTML_CHARS_MAX)
     if tags > HTML_TAGS_MAX:
         end = next(islice(re.finditer("<", html), HTML_TAGS_MAX, None)).start()

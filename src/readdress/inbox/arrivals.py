@@ -18,7 +18,7 @@ class Arrivals:
 
     def __init__(self) -> None:
         self._waiting: dict[str, set[asyncio.Event]] = {}
-        self._is_closed = False
+        self.is_closed = False
 
     def tell(self, address_ids: Iterable[str]) -> None:
         """Something has been committed to these inboxes."""
@@ -29,7 +29,7 @@ class Arrivals:
 
     def close(self) -> None:
         """Nobody waits any more: the service stops."""
-        self._is_closed = True
+        self.is_closed = True
         for waiting in self._waiting.values():
             for arrived in waiting:
                 arrived.set()
@@ -52,7 +52,7 @@ class Arrivals:
                 arrived.clear()  # before the look, so that no commit falls between the two
                 found = await look()
                 left_s = deadline - loop.time()
-                if is_enough(found) or left_s <= 0 or self._is_closed:
+                if is_enough(found) or left_s <= 0 or self.is_closed:
                     return found
                 await _wait(arrived, min(left_s, LOOK_INTERVAL_S))
         finally:

@@ -11,3 +11,13 @@ document.addEventListener("keydown", (event) => {
     field.focus();
   }
 });
+
+// New mail: the server says that there is some, and htmx fetches the list.
+for (const list of document.querySelectorAll("[data-stream]")) {
+  const stream = new EventSource(list.dataset.stream);
+  stream.addEventListener("mail", () => {
+    htmx.trigger(list, "mail");
+    document.getElementById("news").textContent = "New mail has come.";
+  });
+  addEventListener("pagehide", () => stream.close());
+}
