@@ -9,8 +9,10 @@ import pytest
 
 from harness.access_keys import create_key
 from harness.chromium import play
+from harness.hostile_mail import friendly_message, hostile_messages
 from harness.instance import Instance
 from harness.process import ServiceProcess
+from readdress.console.inbox import VIEWS
 
 
 def _text(name: str) -> str:
@@ -71,6 +73,23 @@ def test_what_a_key_may_not_do_is_not_offered_and_refused(
     assert instance.aliases_of(primary.id) == []
 
 
+def test_new_mail_appears_by_itself(service: ServiceProcess, instance: Instance, home: str) -> None:
+    address = instance.publish()
+    inbox = f"{home}/addresses/{address.id}/inbox"
+    seen = play(service, "live", home=home, inbox=inbox, address=address.text)
+    assert "Nothing has come yet." in seen["before"]
+    assert seen["news"] == "New mail has come."
+    assert "hello" in seen["message"]
+
+
+def test_hostile_mail_runs_nothing_and_reaches_nowhere(service: ServiceProcess, instance: Instance, home: str) -> None:
+    """`play` holds that no request left the service, no dialog opened and no policy was broken."""
+    address = instance.publish()
+    messages = [instance.send_content(content, address.text) for content in hostile_messages()]
+    seen = play(service, "hostile", home=home, messages=messages)
+    assert seen["frames"][0].startswith("Dear customer")
+
+
 def test_every_page_is_for_everybody(service: ServiceProcess, instance: Instance, home: str) -> None:
     """axe-core finds nothing, and no page is wider than a phone, in light and dark."""
     pages = _pages(instance, home)
@@ -84,6 +103,8 @@ def _pages(instance: Instance, home: str) -> dict[str, str]:
     alias = instance.publish("help", DisplayName="Help desk", Description="An alias of support.")
     third = instance.publish("billing", DisplayName="Billing")
     instance.associate(primary=primary.id, alias=alias.id)
+    message_id = instance.send_content(friendly_message(), alias.text)
+    instance.send(primary.text, subject="Where is my order?", sender="customer@shop.example")
     return {
         "sign-in": "/_console/sign-in",
         "start": "/_console/",
@@ -98,5 +119,9 @@ def _pages(instance: Instance, home: str) -> dict[str, str]:
         "choose": f"{home}/alias",
         "preview": f"{home}/alias?change=disassociate&primary={primary.id}&alias={alias.id}",
         "conflict": f"{home}/alias?change=associate&primary={third.id}&alias={alias.id}",
+        "inbox": f"{home}/addresses/{primary.id}/inbox",
+        "empty": f"{home}/addresses/{third.id}/inbox",
+        "empty-inbox": f"{home}/addresses/{primary.id}/inbox/empty",
+        **{f"message-{show}": f"{home}/messages/{message_id}?show={show}" for show in VIEWS},
         "missing": "/_console/nowhere",
     }

@@ -22,7 +22,12 @@ def play(service: ServiceProcess, scene: str, **given: Any) -> dict[str, Any]:
         if not (FOLDER / "node_modules" / package).is_dir():
             require(f"{package} is missing: `make test-deps` installs it")
     done = subprocess.run(
-        [node, "console.mjs", scene, json.dumps(given | {"url": service.url, "chromium": chromium})],
+        [
+            node,
+            "console.mjs",
+            scene,
+            json.dumps(given | {"url": service.url, "smtp": service.smtp_address, "chromium": chromium}),
+        ],
         cwd=FOLDER,
         env={"PATH": os.environ.get("PATH", ""), "HOME": os.environ.get("HOME", "/"), "NODE_NO_WARNINGS": "1"},
         capture_output=True,

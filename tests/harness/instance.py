@@ -68,6 +68,9 @@ class Instance:
 
     def send(self, *recipients: str, subject: str = "hello", sender: str = "customer@sender.example") -> str:
         """A mail by SMTP; gives the message's id out of the reply (contract 6). Raises SMTPRecipientsRefused."""
+        return self.send_content(f"Subject: {subject}\r\n\r\nbody\r\n".encode(), *recipients, sender=sender)
+
+    def send_content(self, content: bytes, *recipients: str, sender: str = "customer@sender.example") -> str:
         with smtplib.SMTP(*self.service.smtp_address, timeout=30) as smtp:
             smtp.ehlo("sender.example")
             smtp.mail(sender)
@@ -75,7 +78,7 @@ class Instance:
                 code, text = smtp.rcpt(recipient)
                 if code != 250:
                     raise smtplib.SMTPRecipientsRefused({recipient: (code, text)})
-            code, reply = smtp.data(f"Subject: {subject}\r\n\r\nbody\r\n")
+            code, reply = smtp.data(content)
         assert code == 250, reply
         found = re.search(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", reply)
         assert found, reply

@@ -1,6 +1,7 @@
 // Chromium at the console: one scene by its name, with what it needs as JSON, and on the output what was seen.
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
+import { connect } from "node:net";
 import { join } from "node:path";
 import { chromium } from "playwright-core";
 
@@ -75,6 +76,21 @@ async function press(page, name) {
 async function type(page, name, text) {
   await reach(page, name);
   await page.keyboard.type(text);
+}
+
+// A mail by SMTP: one command after the other, each when the last has been answered.
+async function send(recipient, content) {
+  const socket = connect(given.smtp[1], given.smtp[0]);
+  const commands = ["EHLO sender.example", "MAIL FROM:<a@b.example>", `RCPT TO:<${recipient}>`, "DATA", `${content}.`, "QUIT"];
+  socket.setEncoding("ascii");
+  let answer = "";
+  for await (const piece of socket) {
+    answer += piece;
+    if (!/^\d{3} .*\r\n$/m.test(answer)) continue;
+    if (/^[45]/.test(answer)) throw new Error(answer);
+    answer = "";
+    if (commands.length) socket.write(`${commands.shift()}\r\n`);
+  }
 }
 
 const scenes = {
@@ -160,6 +176,37 @@ const scenes = {
       answers.push([answer.status(), /AccessDeniedException/.test(await answer.text())]);
     }
     return { offered, answers };
+  },
+
+  // The page stays as it is; the mail is sent meanwhile.
+  async live() {
+    const page = await open();
+    await signIn(page, given.inbox);
+    const before = await words(page);
+    await send(given.address, "Subject: it has come by itself\r\n\r\nhello\r\n");
+    await page.getByRole("link", { name: "it has come by itself" }).waitFor();
+    const news = await page.getByText("New mail has come.").innerText();
+    await page.getByRole("link", { name: "it has come by itself" }).click();
+    return { before, news, message: await words(page) };
+  },
+
+  // Every view of every message is looked at; what ran would have called home, or left a mark.
+  async hostile() {
+    const page = await open();
+    await signIn(page, given.home);
+    const frames = [];
+    for (const id of given.messages) {
+      for (const view of ["text", "html", "headers", "raw", "attachments"]) {
+        await page.goto(`${given.url}${given.home}/messages/${id}?show=${view}`);
+        await page.waitForTimeout(100);
+        for (const frame of page.frames()) {
+          if (frame.url() === "about:blank") continue;
+          if (await frame.evaluate(() => document.title === "pwned" || "pwned" in globalThis)) wrong.push(`${view} of ${id} ran`);
+        }
+        if (view === "html" && page.frames().length > 1) frames.push(await page.frames()[1].locator("body").innerText());
+      }
+    }
+    return { frames: frames.map((text) => text.slice(0, 100)) };
   },
 
   // Every page in both schemes and three widths: judged by axe, measured, and pictured where a folder is given.
