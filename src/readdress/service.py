@@ -18,30 +18,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from readdress import console_door, logs, mail_doors, onward
-from readdress.api import access, idempotency
+from readdress.api import access
 from readdress.api.access import Quotas
 from readdress.api.catalogue import OPERATIONS
 from readdress.api.policy import ALLOW_EVERYTHING
 from readdress.api.rates import Rate, Rates
 from readdress.clock import Clock
 from readdress.config import UNIX_PREFIX, Config, ConfigError, split_host_port
-from readdress.console import sessions
 from readdress.console.mount import Mount
 from readdress.databases import find_connections_max, has_text_index, is_postgres, open_database
-from readdress.directory import instances, routing, settings, texts
+from readdress.directory import instances, routing, settings
 from readdress.faults import Faults
 from readdress.gateway.app import Gateway, Settings
 from readdress.gateway.faulty import ERRORS, FaultyHttpProtocol
 from readdress.gateway.protocol import HttpProtocol
 from readdress.gateway.server import Application, HttpServer
 from readdress.gateway.wire import HttpResponse
-from readdress.inbox import messages
 from readdress.inbox.arrivals import Arrivals
 from readdress.listening import Listening, Sockets, listen
-from readdress.mail import srs
 from readdress.mail.intake import Intake
 from readdress.mail.notices import Notifier
 from readdress.mail.socketmap import SocketmapServer
+from readdress.maintenance import Maintenance
 from readdress.metrics import counted
 from readdress.smtp.backend import Backend
 from readdress.smtp.faulty import FaultyBackend
@@ -51,7 +49,7 @@ from readdress.smtp.session import Limits
 from readdress.smtp.tarpit import Tarpit
 from readdress.smtp.tls import Certificate
 from readdress.store.counted import CountedDatabase
-from readdress.store.database import Database, SchemaError, StoreError, Transaction
+from readdress.store.database import Database, SchemaError, Transaction
 from readdress.workers import Worker, run_workers
 
 if TYPE_CHECKING:
@@ -61,8 +59,6 @@ log = logging.getLogger("readdress")
 
 DEV_KEY = "test"
 DEV_INSTANCE = "12345678-1234-1234-1234-123456789012"
-MAINTENANCE_INTERVAL_S = 60
-INDEX_INTERVAL_S = 1
 DOORS = ("http", "smtp", "lmtp", "smtp_tls", "socketmap", "metrics")  # the settings that say where to listen
 
 # Amazon Connect's published figures, for `aws_limits` (contract 5).
@@ -250,8 +246,12 @@ class Service:
     async def run(self, sockets: Sockets, on_ready: Callable[[], None], *, lifeline: int | None = None) -> None:
         """Serve who comes to the sockets until `stop`, SIGTERM or SIGINT, or until a `lifeline` is cut."""
         self._hear_signals(lifeline)
-        maintenance = asyncio.create_task(self._maintain())
-        indexing = asyncio.create_task(self._index_texts())
+        maintenance = Maintenance(
+            self.database,
+            name=f"{self._hostname} ({os.getpid()})",
+            token_retention_days=self.config.token_retention_days,
+        )
+        maintenance.start()
         runner = asyncio.create_task(self._runner.run())
         try:
             await self._open_doors(sockets)
@@ -262,13 +262,12 @@ class Service:
                 await asyncio.sleep(self.config.drain_notice_ms / 1000)  # so that a load balancer sees it first
         finally:
             self._is_ready = False
-            maintenance.cancel()
-            indexing.cancel()
             self.arrivals.close()
             doors = (self._http, self._smtp, self._lmtp, self._smtp_tls, self._socketmap, self._metrics)
             await asyncio.gather(*(door.stop() for door in doors if door))
             self._runner.stop(self.config.drain_ms / 1000)
             await runner
+            await maintenance.stop()
             if self._checks:
                 self._checks.close()
             self.database.close()
@@ -390,35 +389,6 @@ class Service:
             return None
         made = access.create_key(tx, self.keyring, account=account, name="administrator", policy=ALLOW_EVERYTHING)
         return NewKey(*made)
-
-    async def _maintain(self) -> None:
-        """Forget what is past its time, a little at a time."""
-        retention_days = self.config.token_retention_days
-
-        def tidy(tx: Transaction) -> int:
-            expired = idempotency.delete_expired(tx, retention_days=retention_days)
-            expired += sessions.delete_expired(tx)
-            return expired + messages.sweep_staged(tx) + srs.forget_unused(tx)
-
-        while True:
-            try:
-                while await self.database.write(tidy):
-                    await asyncio.sleep(0.1)
-            except StoreError:
-                log.warning("maintenance is put off", exc_info=True)
-            await asyncio.sleep(MAINTENANCE_INTERVAL_S)
-
-    async def _index_texts(self) -> None:
-        """Tell the index of texts of new addresses, on a thread: a batch takes some ten milliseconds."""
-        if not await self.database.read(lambda tx: tx.has_text_table):
-            return
-        while True:
-            try:
-                while await self.database.read(texts.is_due):
-                    await asyncio.to_thread(self.database.run, texts.index_some)
-            except StoreError:
-                log.warning("the index of texts is put off", exc_info=True)
-            await asyncio.sleep(INDEX_INTERVAL_S)
 
 
 def dev_instance(instance_id: str, *, account: str, alias: str | None, now_ms: int) -> instances.Instance:

@@ -33,6 +33,24 @@ DELETE FROM idempotency_token WHERE (account, operation, token) IN (
 INSERT INTO audit (request_id, at_ms, account, access_key_id, operation, detail)
 VALUES (:request_id, :at_ms, :account, :access_key_id, :operation, :detail);
 
+-- list_audit
+-- The newest first: ids of requests are in the order of time.
+SELECT request_id, at_ms, account, access_key_id, operation, detail FROM audit
+WHERE request_id < :before_id ORDER BY request_id DESC LIMIT :limit;
+
+-- see_node
+INSERT INTO node (id, name, version, started_ms, seen_ms) VALUES (:id, :name, :version, :now_ms, :now_ms)
+ON CONFLICT (id) DO UPDATE SET seen_ms = :now_ms;
+
+-- forget_nodes
+DELETE FROM node WHERE seen_ms < :before_ms;
+
+-- forget_node
+DELETE FROM node WHERE id = :id;
+
+-- list_nodes
+SELECT id, name, version, started_ms, seen_ms FROM node ORDER BY started_ms, id LIMIT :limit;
+
 -- take_call
 -- Changes one row where the bucket has a call left, none where it is empty.
 INSERT INTO rate (account, operation, full_ms) VALUES (:account, :operation, :now_ms + :interval_ms)

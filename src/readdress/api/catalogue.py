@@ -1,6 +1,6 @@
 """Every operation of the service, in one list."""
 
-from readdress.api import email_addresses, instances, messages, tags
+from readdress.api import activity, deliveries, email_addresses, instances, messages, tags
 from readdress.api.operation import Operations
 
 OPERATIONS = Operations(
@@ -8,4 +8,6 @@ OPERATIONS = Operations(
     instances.operations,
     tags.operations,
     messages.operations,
+    activity.operations,
+    deliveries.operations,
 )

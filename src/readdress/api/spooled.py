@@ -35,6 +35,7 @@ def drop(tx: Transaction, delivery_id: str) -> bool:
             remote="",
             tls="",
             reply="by an operator",
+            address_id=entry.address_id,
         ),
     )
     _set_state(tx, entry, State.DROPPED)

@@ -170,6 +170,7 @@ class QueueRunner:
                 remote=result.remote,
                 tls=result.tls,
                 reply=result.reply if result.is_remote else f"{result.enhanced} {result.reply}".strip(),
+                address_id=entry.address_id,
             )
             name = UNKNOWN if isinstance(transport, _Unknown) else entry.transport
             counted.deliveries[name, result.outcome.lower()] += 1

@@ -45,6 +45,7 @@ class Attempt(NamedTuple):
     remote: str
     tls: str
     reply: str
+    address_id: str = ""
 
 
 class Group(NamedTuple):

@@ -60,13 +60,13 @@ UPDATE spool SET delay_told = 1 WHERE delivery_id = :delivery_id;
 DELETE FROM spool WHERE delivery_id = :delivery_id;
 
 -- insert_attempt
-INSERT INTO attempt (delivery_id, number, at_ms, duration_ms, outcome, remote, tls, reply)
-VALUES (:delivery_id, :number, :at_ms, :duration_ms, :outcome, :remote, :tls, :reply)
+INSERT INTO attempt (delivery_id, number, at_ms, duration_ms, outcome, remote, tls, reply, address_id)
+VALUES (:delivery_id, :number, :at_ms, :duration_ms, :outcome, :remote, :tls, :reply, :address_id)
 ON CONFLICT (delivery_id, number) DO NOTHING;
 
 -- delete_attempts
 DELETE FROM attempt WHERE delivery_id = :delivery_id;
 
 -- list_attempts
-SELECT delivery_id, number, at_ms, duration_ms, outcome, remote, tls, reply
+SELECT delivery_id, number, at_ms, duration_ms, outcome, remote, tls, reply, address_id
 FROM attempt WHERE delivery_id = :delivery_id ORDER BY number

@@ -49,7 +49,10 @@ TABLES = (
     Table("spool", ("delivery_id",)),
     Table("attempt", ("delivery_id", "number")),
     Table("srs", ("sender",)),
+    Table("console_session", ("id",)),
 )
+# Not copied: which processes run here is of no use elsewhere.
+LEFT_OUT = frozenset({"node", "schema_version"})
 
 
 _COLUMNS_OF_SQLITE = Query("SELECT name FROM pragma_table_info(:table_name) ORDER BY name", "sqlite_columns")

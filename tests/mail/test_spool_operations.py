@@ -1,0 +1,89 @@
+"""What waits to go on, by the API: seen, tried again, given up; and how transports fare (docs/onward.md)."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.house import QUICKLY, House
+from harness.http_client import HttpAnswer
+from harness.smtp_sink import SmtpSink
+
+pytestmark = pytest.mark.usefixtures("engine")
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    """Its relay puts everything off."""
+    with SmtpSink(tmp_path / "sink", "-r", "rcpt") as sink:
+        transports = {"relay": {"type": "smtp", "host": "127.0.0.1", "port": sink.port, "tls": "none"}}
+        settings = QUICKLY | {"retry_min_ms": 60_000, "retry_max_ms": 60_000}
+        with House(tmp_path / "house", transports, **settings) as house:
+            yield house
+
+
+def ask(house: House, path: str, method: str = "GET") -> HttpAnswer:
+    return house.http.call(method, f"/_readdress/instances/{house.instance.id}/{path}")
+
+
+def spool(house: House) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = ask(house, "spool").json["Deliveries"]
+    return found
+
+
+def test_seen_tried_again_and_given_up(house: House) -> None:
+    address = house.publish("relay")
+    message_id = house.send(address.text)
+    house.wait_for_tries(message_id)
+    (waiting,) = spool(house)
+    assert (waiting["MessageId"], waiting["EmailAddressId"]) == (message_id, address.id)
+    assert (waiting["Transport"], waiting["State"], waiting["Attempts"]) == ("relay", "WAITING", 1)
+    assert waiting["EmailAddress"] == address.text
+    assert waiting["LastReply"].startswith("4")
+
+    status = ask(house, "status").json
+    assert [(one["Transport"], one["State"], one["Deliveries"]) for one in status["Spool"]] == [("relay", "WAITING", 1)]
+    (transport,) = status["Transports"]
+    assert (transport["Transport"], transport["Tries"], transport["Failures"]) == ("relay", 1, 1)
+    assert transport["LastFailure"].startswith("4")
+    tried, received = [event for event in ask(house, "events").json["Events"] if "MessageId" in event]
+    assert (tried["Event"], received["Event"]) == ("ATTEMPTED", "RECEIVED")
+    assert tried["Detail"].startswith("try 1 by relay at ")
+
+    assert ask(house, f"spool/{waiting['DeliveryId']}/retry", "POST").status == 200
+    house.wait_for_tries(message_id, 2)
+    assert ask(house, f"spool/{waiting['DeliveryId']}", "DELETE").status == 200
+    assert spool(house) == []
+    house.wait_for_state(message_id, "DROPPED")
+    for method, path in (("DELETE", ""), ("POST", "/retry")):
+        answer = ask(house, f"spool/{waiting['DeliveryId']}{path}", method)
+        assert (answer.status, answer.code) == (404, "ResourceNotFoundException")
+
+
+def test_another_instances_deliveries_are_nobodys_business(house: House) -> None:
+    message_id = house.send(house.publish("relay").text)
+    house.wait_for_tries(message_id)
+    (waiting,) = spool(house)
+    made = house.connect.create_instance(
+        IdentityManagementType="CONNECT_MANAGED", InboundCallsEnabled=True, OutboundCallsEnabled=True
+    )
+    others = f"/_readdress/instances/{made['Id']}/spool"
+    assert house.http.call("GET", others).json == {"Deliveries": []}
+    assert house.http.call("DELETE", f"{others}/{waiting['DeliveryId']}").status == 404
+    assert len(spool(house)) == 1
+
+
+def test_pages_of_the_spool(house: House) -> None:
+    sent = [house.send(house.publish("relay").text) for _ in range(5)]
+    for message_id in sent:
+        house.wait_for_tries(message_id)
+    found: list[str] = []
+    path = "spool?maxResults=2"
+    while True:
+        answer = ask(house, path).json
+        found += [one["MessageId"] for one in answer["Deliveries"]]
+        if "NextToken" not in answer:
+            break
+        path = f"spool?maxResults=2&nextToken={answer['NextToken']}"
+    assert found == sent
