@@ -29,6 +29,10 @@ def test_the_story_by_pages(person: Browser, instance: Instance) -> None:
     instance.send(alias.text, subject="before")
     done = _confirm(person, page)
     assert "Associated" in done.text
+    history = instance.http.call(
+        "GET", f"/_readdress/instances/{instance.id}/email-addresses/{alias.id}/activity"
+    ).json["History"]
+    assert f"From {history[0]['Timestamp']} Request" in done.text  # the exact instant from which mail follows
     instance.send(alias.text, subject="between")
 
     page = person.get(f"/_console/instances/{instance.id}/addresses/{alias.id}")

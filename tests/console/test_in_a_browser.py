@@ -123,5 +123,7 @@ def _pages(instance: Instance, home: str) -> dict[str, str]:
         "empty": f"{home}/addresses/{third.id}/inbox",
         "empty-inbox": f"{home}/addresses/{primary.id}/inbox/empty",
         **{f"message-{show}": f"{home}/messages/{message_id}?show={show}" for show in VIEWS},
+        "overview": f"{home}/overview",
+        "trace": f"{home}/trace?recipient={alias.text}",
         "missing": "/_console/nowhere",
     }

@@ -6,8 +6,10 @@ from typing import Any, Final, NamedTuple
 
 from starlette.responses import Response
 
+from readdress.api.activity import ActivityAnswer
 from readdress.api.email_addresses import DescribeEmailAddressAnswer
 from readdress.clock import new_id
+from readdress.console.charts import Series, draw_bars
 from readdress.console.desk import Visit
 from readdress.errors import AccessDeniedException, InvalidParameterException, ResourceNotFoundException, ServiceError
 
@@ -48,9 +50,14 @@ async def search(visit: Visit) -> Response:
 
 async def show(visit: Visit) -> Response:
     address = await describe(visit, visit.address_id)
+    activity = await _find_activity(visit)
     return visit.render(
         "address.html",
         address=address,
+        activity=activity,
+        flow=_flow(activity),
+        chart=draw_bars("Mail of the last hour by the minute", _flow(activity)) if activity else "",
+        others=await _others(visit, activity),
         relation=await find_relation(visit, address),
         may_read=visit.may("ListMessages", EmailAddressId=address.email_address_id),
         may_change=visit.may("UpdateEmailAddressMetadata", EmailAddressId=address.email_address_id),
@@ -173,6 +180,27 @@ async def _find(visit: Visit, address_id: str) -> DescribeEmailAddressAnswer | N
         return await describe(visit, address_id)
     except (AccessDeniedException, ResourceNotFoundException):
         return None
+
+
+async def _find_activity(visit: Visit) -> ActivityAnswer | None:
+    """None where the key may not see it."""
+    try:
+        answer: ActivityAnswer = await visit.call("GetEmailAddressActivity", EmailAddressId=visit.address_id)
+    except AccessDeniedException:
+        return None
+    return answer
+
+
+def _flow(activity: ActivityAnswer | None) -> list[Series]:
+    if activity is None:
+        return []
+    return [Series("directly", "good", activity.direct), Series("by its alias", "wait", activity.forwarded)]
+
+
+async def _others(visit: Visit, activity: ActivityAnswer | None) -> dict[str, str]:
+    """The addresses that its history names, as far as they are there."""
+    named = {one for change in (activity.history if activity else ()) for one in (change.alias_id, change.primary_id)}
+    return {one.email_address_id: one.email_address for one in await describe_all(visit, sorted(named))}
 
 
 def _may_alter(visit: Visit, operation: str, address: DescribeEmailAddressAnswer) -> bool:

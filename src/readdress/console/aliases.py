@@ -89,7 +89,19 @@ async def change(visit: Visit) -> Response:
         return visit.render(
             "alias_preview.html", error.status, change=wanted, conflict=conflict, code=error.code, client_token=new_id()
         )
-    return visit.render("alias_done.html", change=wanted, request_id=visit.request_id)
+    return visit.render(
+        "alias_done.html", change=wanted, request_id=visit.request_id, instant=await _find_instant(visit, wanted)
+    )
+
+
+async def _find_instant(visit: Visit, change: Change) -> str:
+    """From when on mail follows, "" where the key may not know."""
+    try:
+        activity = await visit.call("GetEmailAddressActivity", EmailAddressId=change.alias.email_address_id)
+    except AccessDeniedException:
+        return ""
+    done = {"associate": "ASSOCIATED", "disassociate": "DISASSOCIATED"}[change.name]
+    return next((str(one.timestamp) for one in activity.history if one.change == done), "")
 
 
 def _name(text: str) -> str:

@@ -9,7 +9,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from readdress.console import addresses, aliases, inbox, instances, sign_in
+from readdress.console import addresses, aliases, inbox, instances, overview, sign_in, trace
 from readdress.console.desk import Desk
 from readdress.console.guard import Guard
 from readdress.console.mount import PREFIX, Application
@@ -30,6 +30,7 @@ def build_console(desk: Desk) -> Application:
 def _routes(desk: Desk) -> list[BaseRoute]:
     page, door = desk.page, sign_in.SignIn(desk)
     address = "/instances/{instance_id}/addresses/{address_id}"
+    spooled = "/instances/{instance_id}/spool/{delivery_id}"
     message = "/instances/{instance_id}/messages/{message_id}"
     return [
         Route("/", page(instances.choose)),
@@ -43,6 +44,11 @@ def _routes(desk: Desk) -> list[BaseRoute]:
         Route("/instances/{instance_id}/addresses/new", page(addresses.new)),
         Route("/instances/{instance_id}/alias", page(aliases.preview)),
         Route("/instances/{instance_id}/alias", page(aliases.change), methods=["POST"]),
+        Route("/instances/{instance_id}/trace", page(trace.show)),
+        Route("/instances/{instance_id}/overview", page(overview.show)),
+        Route(f"{spooled}/retry", page(overview.retry), methods=["POST"]),
+        Route(f"{spooled}/drop", page(overview.confirm_drop)),
+        Route(f"{spooled}/drop", page(overview.drop), methods=["POST"]),
         Route(address, page(addresses.show)),
         Route(f"{address}/edit", page(addresses.edit)),
         Route(f"{address}/edit", page(addresses.update), methods=["POST"]),

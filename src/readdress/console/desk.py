@@ -129,7 +129,7 @@ class Desk:
             lstrip_blocks=True,
         )  # fmt: skip
         templates.globals.update(link=link, prefix=PREFIX)
-        templates.filters.update(visible=visible, when=lambda timestamp: timestamp[:19].replace("T", " "))
+        templates.filters.update(visible=visible, when=partial(_when, digits=19), instant=partial(_when, digits=23))
         return templates
 
     @property
@@ -210,6 +210,11 @@ async def read_form(request: Request) -> dict[str, str]:
     except ValueError:
         raise InvalidParameterException("The form can't be read. Go back, reload the page and send it again.") from None
     return {name: value.replace("\r\n", "\n") for name, value in pairs}
+
+
+def _when(timestamp: str, *, digits: int) -> str:
+    """`2024-05-03T02:41:28.172Z` as people write it, to the second or exactly."""
+    return timestamp[:digits].replace("T", " ")
 
 
 def link(instance_id: str, *parts: str, **query: str) -> str:
