@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 XDIST  ?= 2
 
-.PHONY: setup serve demo test lint fmt torture test-deps bench-deps bench profile
+.PHONY: setup serve demo test lint fmt docs torture test-deps bench-deps bench profile
 
 setup: $(READY)
 
@@ -38,6 +38,14 @@ lint: setup             ## style, types, layers
 fmt: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: .venv-docs/.ready ## the site, into site/; a warning is an error
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=src:docs/generator .venv-docs/bin/mkdocs build --quiet --strict
+
+.venv-docs/.ready: requirements/docs.txt
+	@test -x .venv-docs/bin/python || $(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/docs.txt
+	@touch $@
 
 test-deps:              ## system packages that only some tests and measures want
 	./tests/install-deps

@@ -1,0 +1,256 @@
+"""A page for each operation, in Markdown, out of its declaration: examples, what it takes and answers, its errors."""
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import msgspec
+from msgspec import inspect
+
+from api_examples import examples, is_own
+from readdress.api.operation import Operation
+from readdress.api.shapes import NO_CONTROLS, TEXT_CONTROLS_ONLY
+
+_CONTROLS = {
+    NO_CONTROLS.pattern: "no control characters",
+    TEXT_CONTROLS_ONLY.pattern: "no control characters but tabs and line ends",
+}
+_NAMES: dict[type[inspect.Type], str] = {
+    inspect.StrType: "string",
+    inspect.IntType: "integer",
+    inspect.FloatType: "time, in seconds since 1970",
+    inspect.BoolType: "boolean",
+    inspect.BytesType: "bytes, in JSON as base64",
+    inspect.AnyType: "any value",
+}
+# Where an explanation names the paragraph of a specification that is not published.
+_CITATION = re.compile(r" \(contract [\d.]+\)")
+
+
+def path(operation: Operation) -> str:
+    return f"api/{operation.name}.md"
+
+
+def navigation(operations: Iterable[Operation]) -> list[dict[str, list[str]]]:
+    by_owner: dict[str, list[str]] = {"Amazon Connect's": [], "Our own": []}
+    for operation in operations:
+        by_owner["Our own" if is_own(operation) else "Amazon Connect's"].append(path(operation))
+    return [{title: pages} for title, pages in by_owner.items()]
+
+
+def table(operations: Iterable[Operation]) -> str:
+    rows = [
+        (
+            f"[{operation.name}]({operation.name}.md)",
+            _owner(operation),
+            f"`{_http(operation)}`",
+            _said(operation.handler),
+        )
+        for operation in operations
+    ]
+    return _table(("operation", "whose", "request", "what it does"), rows)
+
+
+def page(operation: Operation) -> str:
+    return "\n\n".join(part for part in _parts(operation) if part) + "\n"
+
+
+def _parts(operation: Operation) -> Iterator[str]:
+    yield f"# {operation.name}"
+    yield _said(operation.handler)
+    resources = " and ".join(f"`{_resource(operation, template)}`" for template in operation.resources)
+    yield _table(
+        ("", ""),
+        [
+            ("whose", "Amazon Connect's" if not is_own(operation) else "our own: no SDK of Amazon's knows it"),
+            ("request", f"`{_http(operation)}`"),
+            ("allowed by", f"`{operation.action}` on {resources}"),
+        ],
+    )
+    yield "## Examples\n\nThey take what is yours [from the environment](index.md#running-the-examples)."
+    yield "\n".join(
+        f'=== "{example.language}"\n\n' + _indent(f"```{example.fence}\n{example.text}```\n")
+        for example in examples(operation)
+    )
+    yield from _request(operation)
+    yield from _answer(operation)
+    yield "## Errors\n\nWhen each is given, and what to do then, is told [for all operations](index.md#errors)."
+    errors = sorted(operation.errors, key=lambda error: (error.status, error.__name__))
+    yield _table(("error", "status"), [(f"`{error.__name__}`", str(error.status)) for error in errors])
+
+
+def _request(operation: Operation) -> Iterator[str]:
+    """The members, and where the REST wire carries each."""
+    binding = operation.binding
+    places = dict.fromkeys(binding.path_members, "path") | {
+        member: f"query, as `{name}`" for name, member in binding.query.items()
+    }
+    yield "## Request"
+    yield _own_words(operation.request)
+    declared = _structure(operation.request)
+    rows = [
+        (f"`{field.encode_name}`", *_describe(field.type), _required(field), places.get(field.encode_name, "body"))
+        for field in declared.fields
+    ]
+    yield _table(("member", "type", "limits", "required", "carried in"), rows)
+    for nested in _nested(declared):
+        yield f"### {nested.cls.__name__}"
+        yield _own_words(nested.cls)
+        yield _table(
+            ("member", "type", "limits", "required"),
+            [(f"`{field.encode_name}`", *_describe(field.type), _required(field)) for field in nested.fields],
+        )
+
+
+def _answer(operation: Operation) -> Iterator[str]:
+    declared = _structure(operation.answer)
+    yield "## Answer"
+    if not declared.fields:
+        yield "200 without a body; on the JSON 1.1 wire, `{}`."
+        return
+    for structure in (declared, *_nested(declared)):
+        if structure is not declared:
+            yield f"### {structure.cls.__name__}"
+        yield _own_words(structure.cls)
+        rows = [
+            (f"`{field.encode_name}`", _describe(field.type)[0], "always" if field.required else "where there is one")
+            for field in structure.fields
+        ]
+        yield _table(("member", "type", "present"), rows)
+
+
+# Declarations in words.
+
+
+def _http(operation: Operation) -> str:
+    return f"{operation.binding.method} {operation.binding.path}"
+
+
+def _owner(operation: Operation) -> str:
+    return "ours" if is_own(operation) else "Amazon's"
+
+
+def _resource(operation: Operation, template: str) -> str:
+    """`instance/{0.instance_id}` as a policy writes it, with names of the wire."""
+
+    def name(match: re.Match[str]) -> str:
+        structure, names = _structure(operation.request), []
+        for attribute in match[1].split("."):
+            field = next(field for field in structure.fields if field.name == attribute)
+            names.append(field.encode_name)
+            inner = _plain(field.type)
+            structure = inner if isinstance(inner, inspect.StructType) else structure
+        return f"{{{'.'.join(names)}}}"
+
+    text = re.sub(r"{0\.([\w.]+)}", name, template)
+    return text if text == "*" or text.startswith("{") else f"arn:aws:connect:{{region}}:{{account}}:{text}"
+
+
+def _describe(declared: inspect.Type) -> tuple[str, str]:
+    """The type of a member, and its limits."""
+    plain = _plain(declared)
+    limits = list(_limits(declared, plain))
+    match plain:
+        case inspect.LiteralType():
+            kind = " or ".join(f"`{value}`" for value in plain.values)
+        case inspect.StructType():
+            kind = f"[{plain.cls.__name__}](#{plain.cls.__name__.lower()})"
+        case inspect.ListType():
+            kind, inner = _describe(plain.item_type)
+            kind = f"list of {kind}"
+            limits += [f"each: {inner}"] if inner else []
+        case inspect.DictType():
+            (key, of_key), (value, of_value) = _describe(plain.key_type), _describe(plain.value_type)
+            kind = f"map of {key} to {value}"
+            limits += [f"{part}: {said}" for part, said in (("key", of_key), ("value", of_value)) if said]
+        case _:
+            kind = _NAMES[type(plain)]
+    return kind, "; ".join(limits)
+
+
+def _limits(declared: inspect.Type, plain: Any) -> Iterator[str]:
+    units: dict[type[inspect.Type], str] = {
+        inspect.StrType: "characters",
+        inspect.ListType: "entries",
+        inspect.DictType: "entries",
+    }
+    if isinstance(plain, inspect.IntType):
+        least, most, unit = plain.ge, plain.le, ""
+    else:
+        least, most = getattr(plain, "min_length", None), getattr(plain, "max_length", None)
+        unit = f" {units.get(type(plain), '')}"
+    if most is not None:
+        yield f"{least or 0:,} to {most:,}{unit}"
+    elif least:
+        yield f"at least {least:,}{unit}"
+    pattern = getattr(plain, "pattern", None)
+    if pattern in _CONTROLS:
+        yield _CONTROLS[pattern]
+    elif pattern:
+        yield f"matches `{_model_pattern(declared)}`"
+
+
+def _model_pattern(declared: inspect.Type) -> str:
+    """As the service model has it, or as we do; a table wants its bars escaped."""
+    while not isinstance(declared, inspect.Metadata):
+        assert isinstance(declared, inspect.UnionType), declared
+        declared = next(part for part in declared.types if not isinstance(part, inspect.NoneType))
+    return str((declared.extra or {})["model_pattern"]).replace("|", r"\|")
+
+
+def _plain(declared: inspect.Type) -> inspect.Type:
+    """The type without `| None` and notes."""
+    while isinstance(declared, inspect.UnionType | inspect.Metadata):
+        if isinstance(declared, inspect.Metadata):
+            declared = declared.type
+        else:
+            (declared,) = (part for part in declared.types if not isinstance(part, inspect.NoneType))
+    return declared
+
+
+def _structure(declared: type[msgspec.Struct]) -> inspect.StructType:
+    found = inspect.type_info(declared)
+    assert isinstance(found, inspect.StructType)
+    return found
+
+
+def _nested(top: inspect.StructType) -> list[inspect.StructType]:
+    """The structures inside, each once, in the order in which a reader meets them."""
+    found: dict[type, inspect.StructType] = {top.cls: top}
+
+    def look(declared: inspect.Type) -> None:
+        match _plain(declared):
+            case inspect.StructType() as structure if structure.cls not in found:
+                found[structure.cls] = structure
+                for field in structure.fields:
+                    look(field.type)
+            case inspect.ListType() as items:
+                look(items.item_type)
+            case inspect.DictType() as entries:
+                look(entries.value_type)
+
+    for field in top.fields:
+        look(field.type)
+    return [structure for structure in found.values() if structure is not top]
+
+
+def _required(field: inspect.Field) -> str:
+    return "yes" if field.required else "no"
+
+
+def _said(declared: Any) -> str:
+    """The docstring, of this very object."""
+    return _CITATION.sub("", " ".join((declared.__doc__ or "").split()))
+
+
+def _own_words(declared: type) -> str:
+    return _said(declared) if "__doc__" in vars(declared) else ""
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _indent(text: str) -> str:
+    return "".join(f"    {line}" if line.strip() else line for line in text.splitlines(keepends=True))
