@@ -40,7 +40,7 @@ fmt: setup
 	$(BIN)/ruff format .
 
 docs: .venv-docs/.ready ## the site, into site/; a warning is an error
-	NO_MKDOCS_2_WARNING=1 PYTHONPATH=src:docs/generator .venv-docs/bin/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=src:docs/generator .venv-docs/bin/mkdocs build --strict
 
 .venv-docs/.ready: requirements/docs.txt
 	@test -x .venv-docs/bin/python || $(PYTHON) -m venv .venv-docs
