@@ -16,6 +16,7 @@ from readdress.api.operation import OWN_PREFIX, Operation
 
 _MEMBERS: dict[str, dict[str, Any]] = tomllib.loads(Path(__file__).with_name("examples.toml").read_text("utf-8"))
 _VARIABLE = re.compile(r"\$(\w+)")
+_LINE_MAX = 90
 
 PYTHON, AWS_CLI, JAVASCRIPT, HTTP = "Python", "AWS CLI", "JavaScript", "HTTP"
 
@@ -60,31 +61,38 @@ class _Notation(NamedTuple):
     false: str
     key: str
     braces: tuple[str, str]
+    step: str  # of indentation
 
 
-_IN_PYTHON = _Notation('os.environ["{}"]', "True", "False", '"{}": ', ("{", "}"))
-_IN_JAVASCRIPT = _Notation("process.env.{}", "true", "false", "{}: ", ("{ ", " }"))
-_IN_JSON = _Notation('"${}"', "true", "false", '"{}": ', ("{", "}"))
+_IN_PYTHON = _Notation('os.environ["{}"]', "True", "False", '"{}": ', ("{", "}"), "    ")
+_IN_JAVASCRIPT = _Notation("process.env.{}", "true", "false", "{}: ", ("{ ", " }"), "  ")
+_IN_JSON = _Notation('"${}"', "true", "false", '"{}": ', ("{", "}"), "  ")
 
 
-def _write(value: Any, notation: _Notation) -> str:
+def _write(value: Any, notation: _Notation, indent: str = "") -> str:
+    """The value as the language has it, over several lines where one would be too long."""
+    deeper = indent + notation.step
     match value:
         case bool():
             return notation.true if value else notation.false
         case str() if value.startswith("$"):
             return notation.variable.format(value[1:])
         case dict():
-            entries = ", ".join(notation.key.format(name) + _write(inner, notation) for name, inner in value.items())
-            return entries.join(notation.braces)
+            entries = [notation.key.format(name) + _write(inner, notation, deeper) for name, inner in value.items()]
+            line = ", ".join(entries).join(notation.braces)
+            if len(line) <= _LINE_MAX and "\n" not in line:
+                return line
+            return f",\n{deeper}".join(entries).join((f"{{\n{deeper}", f"\n{indent}}}"))
         case list():
-            return ", ".join(_write(inner, notation) for inner in value).join("[]")
+            return ", ".join(_write(inner, notation, deeper) for inner in value).join("[]")
         case _:
             return json.dumps(value, ensure_ascii=False)
 
 
 def _lines(members: dict[str, Any], notation: _Notation, key: str) -> str:
     """A member a line, indented once."""
-    return "".join(f"    {key.format(name)}{_write(value, notation)},\n" for name, value in members.items())
+    step = notation.step
+    return ",\n".join(f"{step}{key.format(name)}{_write(value, notation, step)}" for name, value in members.items())
 
 
 def _words(name: str, between: str) -> str:
@@ -101,7 +109,8 @@ import boto3
 
 connect = boto3.client("connect")
 answer = connect.$method(
-$members)
+$members,
+)
 print(answer)
 """
 
@@ -110,7 +119,8 @@ import { ConnectClient, ${operation}Command } from "@aws-sdk/client-connect";
 
 const connect = new ConnectClient({});
 const command = new ${operation}Command({
-$members});
+$members,
+});
 console.log(await connect.send(command));
 """
 
@@ -121,7 +131,7 @@ def _boto3(operation: Operation, members: dict[str, Any]) -> str:
 
 
 def _sdk_javascript(operation: Operation, members: dict[str, Any]) -> str:
-    lines = _lines(members, _IN_JAVASCRIPT, "{}: ").replace("    ", "  ")
+    lines = _lines(members, _IN_JAVASCRIPT, _IN_JAVASCRIPT.key)
     return Template(_SDK_JAVASCRIPT).substitute(operation=operation.name, members=lines)
 
 
@@ -140,7 +150,7 @@ def _option(member: str, value: Any) -> str:
         case dict() if not any(isinstance(inner, dict) for inner in value.values()):
             return f'{name} "{",".join(f"{key}={inner}" for key, inner in value.items())}"'
         case dict():
-            return f"{name} '{_write(value, _IN_JSON)}'"
+            return f"{name} '{_write(value, _IN_JSON, '  ')}'"
         case list():
             return f"{name} {' '.join(value)}"
         case _:
@@ -188,7 +198,7 @@ def _curl(request: _HttpRequest) -> str:
     ]
     if request.body is None:
         return " \\\n  ".join(options) + "\n"
-    body = ",\n".join(f'  "{name}": {_write(value, _IN_JSON)}' for name, value in request.body.items())
+    body = _lines(request.body, _IN_JSON, _IN_JSON.key)
     return " \\\n  ".join([*options, "--data @- <<END"]) + f"\n{{\n{body}\n}}\nEND\n"
 
 

@@ -11,6 +11,7 @@ from api_examples import examples, is_own
 from readdress.api.operation import Operation
 from readdress.api.shapes import NO_CONTROLS, TEXT_CONTROLS_ONLY
 
+_AMAZONS, _OURS = "Amazon Connect's", "Our own"
 _CONTROLS = {
     NO_CONTROLS.pattern: "no control characters",
     TEXT_CONTROLS_ONLY.pattern: "no control characters but tabs and line ends",
@@ -32,23 +33,16 @@ def path(operation: Operation) -> str:
 
 
 def navigation(operations: Iterable[Operation]) -> list[dict[str, list[str]]]:
-    by_owner: dict[str, list[str]] = {"Amazon Connect's": [], "Our own": []}
-    for operation in operations:
-        by_owner["Our own" if is_own(operation) else "Amazon Connect's"].append(path(operation))
-    return [{title: pages} for title, pages in by_owner.items()]
+    return [{owner: [path(operation) for operation in owned]} for owner, owned in _by_owner(operations).items()]
 
 
-def table(operations: Iterable[Operation]) -> str:
-    rows = [
-        (
-            f"[{operation.name}]({operation.name}.md)",
-            _owner(operation),
-            f"`{_http(operation)}`",
-            _said(operation.handler),
-        )
-        for operation in operations
-    ]
-    return _table(("operation", "whose", "request", "what it does"), rows)
+def tables(operations: Iterable[Operation]) -> str:
+    """Each operation in a line, with a link to its page."""
+    parts = []
+    for owner, owned in _by_owner(operations).items():
+        rows = [(f"[{operation.name}]({operation.name}.md)", _said(operation.handler)) for operation in owned]
+        parts.append(f"## {owner}\n\n" + _table(("operation", "what it does"), rows))
+    return "\n\n".join(parts)
 
 
 def page(operation: Operation) -> str:
@@ -59,13 +53,13 @@ def _parts(operation: Operation) -> Iterator[str]:
     yield f"# {operation.name}"
     yield _said(operation.handler)
     resources = " and ".join(f"`{_resource(operation, template)}`" for template in operation.resources)
-    yield _table(
-        ("", ""),
-        [
-            ("whose", "Amazon Connect's" if not is_own(operation) else "our own: no SDK of Amazon's knows it"),
-            ("request", f"`{_http(operation)}`"),
-            ("allowed by", f"`{operation.action}` on {resources}"),
-        ],
+    whose = "our own: no SDK of Amazon's knows it" if is_own(operation) else "Amazon Connect's"
+    yield "\n".join(
+        (
+            f"- an operation that is {whose}",
+            f"- request: `{operation.binding.method} {operation.binding.path}`",
+            f"- allowed by `{operation.action}` on {resources}",
+        )
     )
     yield "## Examples\n\nThey take what is yours [from the environment](index.md#running-the-examples)."
     yield "\n".join(
@@ -122,12 +116,11 @@ def _answer(operation: Operation) -> Iterator[str]:
 # Declarations in words.
 
 
-def _http(operation: Operation) -> str:
-    return f"{operation.binding.method} {operation.binding.path}"
-
-
-def _owner(operation: Operation) -> str:
-    return "ours" if is_own(operation) else "Amazon's"
+def _by_owner(operations: Iterable[Operation]) -> dict[str, list[Operation]]:
+    owned: dict[str, list[Operation]] = {_AMAZONS: [], _OURS: []}
+    for operation in operations:
+        owned[_OURS if is_own(operation) else _AMAZONS].append(operation)
+    return owned
 
 
 def _resource(operation: Operation, template: str) -> str:

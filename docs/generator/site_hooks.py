@@ -22,13 +22,13 @@ ROOT = Path(__file__).parents[2]
 # Documents of other folders that are pages, too.
 PAGES_FROM_ELSEWHERE = {
     "CHANGELOG.md": "changes.md",
-    "bench/README.md": "bench/index.md",
+    "bench/README.md": "bench/measures.md",
     "bench/results.md": "bench/results.md",
     "examples/python/README.md": "examples/python.md",
     "examples/javascript/README.md": "examples/javascript.md",
 }
 _SOURCES = {page: source for source, page in PAGES_FROM_ELSEWHERE.items()}
-OPERATIONS_MARK = "<!-- the table of operations -->"
+OPERATIONS_MARK = "<!-- the operations, each with its page -->"
 
 _LINK = re.compile(r"\[([^\]]+)\]\((?!https?:|mailto:|#)([^)#\s]+)(#[^)\s]*)?\)")
 _FETCHED = re.compile(
@@ -66,7 +66,7 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
             return label
         return f"[{label}]({posixpath.relpath(inside, posixpath.dirname(uri) or '.')}{anchor})"
 
-    return _LINK.sub(lead, markdown.replace(OPERATIONS_MARK, api_pages.table(OPERATIONS)))
+    return _LINK.sub(lead, markdown.replace(OPERATIONS_MARK, api_pages.tables(OPERATIONS)))
 
 
 def on_post_page(output: str, page: Page, **_: Any) -> str:
