@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -128,21 +129,28 @@ def test_every_operation_has_an_example_in_each_language_that_can_call_it(operat
 def test_a_page_has_every_member_and_every_error_of_its_operation(operation: Operation) -> None:
     text = page(operation)
     fields = [*msgspec.structs.fields(operation.request), *msgspec.structs.fields(operation.answer)]
-    assert not [field.encode_name for field in fields if f"| `{field.encode_name}` |" not in text]
+    assert not [field.encode_name for field in fields if f"| `{field.encode_name}`" not in text]
     assert not [error.__name__ for error in operation.errors if f"| `{error.__name__}` | {error.status} |" not in text]
     assert operation.action in text
 
 
 def test_a_page_says_the_type_the_limits_and_the_place_of_a_member() -> None:
     create = page(OPERATIONS["CreateEmailAddress"])
-    assert "| `InstanceId` | string | 1 to 100 characters; no control characters | yes | path |" in create
+    pattern = r"[^\s@]+@[^\s@]+\.[^\s@]+"
     assert (
-        "| `EmailAddress` | string | 1 to 255 characters; matches `[^\\s@]+@[^\\s@]+\\.[^\\s@]+` | yes | body |"
+        f"`EmailAddress` **required** | the address as text | string, 1 to 255 characters, matches `{pattern}` | body |"
         in create
     )
+    assert "| string, 1 to 100 characters, no control characters | path |" in create
     wait = page(OPERATIONS["ListMessages"])
-    assert "| `WaitMs` | integer | 0 to 20,000 | no | query, as `waitMs` |" in wait
-    assert "| `Messages` | list of [MessageSummary](#messagesummary) | always |" in wait
+    assert re.search(r"\| `WaitMs` \| [^|]+ \| integer, 0 to 20,000 \| query, as `waitMs` \|", wait)
+    assert re.search(r"\| `Messages` \*always\* \| [^|]+ \| list of \[MessageSummary\]\(#messagesummary\) \|", wait)
+
+
+def test_every_meaning_belongs_to_a_member() -> None:
+    pages = "".join(page(operation) for operation in OPERATIONS)
+    meanings = tomllib.loads((DOCS / "generator" / "members.toml").read_text())
+    assert not [name for name, meaning in meanings.items() if f"| {meaning} |" not in pages]
 
 
 def test_the_page_of_errors_has_each_of_them_with_its_status() -> None:

@@ -1,7 +1,12 @@
-"""A page for each operation, in Markdown, out of its declaration: examples, what it takes and answers, its errors."""
+"""A page for each operation, in Markdown, out of its declaration: examples, what it takes and answers, its errors.
+
+What a member means is in `members.toml`; one that is not there is a KeyError.
+"""
 
 import re
+import tomllib
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -9,8 +14,9 @@ from msgspec import inspect
 
 from api_examples import examples, is_own
 from readdress.api.operation import Operation
-from readdress.api.shapes import NO_CONTROLS, TEXT_CONTROLS_ONLY
+from readdress.api.shapes import NO_CONTROLS, TEXT_CONTROLS_ONLY, Answer
 
+_MEANINGS: dict[str, str] = tomllib.loads(Path(__file__).with_name("members.toml").read_text("utf-8"))
 _AMAZONS, _OURS = "Amazon Connect's", "Our own"
 _CONTROLS = {
     NO_CONTROLS.pattern: "no control characters",
@@ -83,17 +89,17 @@ def _request(operation: Operation) -> Iterator[str]:
     yield _own_words(operation.request)
     declared = _structure(operation.request)
     rows = [
-        (f"`{field.encode_name}`", *_describe(field.type), _required(field), places.get(field.encode_name, "body"))
+        (
+            _name(field, " **required**"),
+            _meaning(declared, field),
+            _describe(field.type),
+            places.get(field.encode_name, "body"),
+        )
         for field in declared.fields
     ]
-    yield _table(("member", "type", "limits", "required", "carried in"), rows)
+    yield _table(("member", "what it is", "type and limits", "carried in"), rows)
     for nested in _nested(declared):
-        yield f"### {nested.cls.__name__}"
-        yield _own_words(nested.cls)
-        yield _table(
-            ("member", "type", "limits", "required"),
-            [(f"`{field.encode_name}`", *_describe(field.type), _required(field)) for field in nested.fields],
-        )
+        yield from _members(nested, required=" **required**")
 
 
 def _answer(operation: Operation) -> Iterator[str]:
@@ -102,15 +108,21 @@ def _answer(operation: Operation) -> Iterator[str]:
     if not declared.fields:
         yield "200 without a body; on the JSON 1.1 wire, `{}`."
         return
-    for structure in (declared, *_nested(declared)):
-        if structure is not declared:
-            yield f"### {structure.cls.__name__}"
-        yield _own_words(structure.cls)
-        rows = [
-            (f"`{field.encode_name}`", _describe(field.type)[0], "always" if field.required else "where there is one")
-            for field in structure.fields
-        ]
-        yield _table(("member", "type", "present"), rows)
+    if not all(field.required for structure in (declared, *_nested(declared)) for field in structure.fields):
+        yield "What is not marked *always* is left out where there is none."
+    yield from _members(declared, required=" *always*")
+    for nested in _nested(declared):
+        yield from _members(nested, required=" *always*")
+
+
+def _members(structure: inspect.StructType, *, required: str) -> Iterator[str]:
+    """A structure's members; a structure inside of another one has a heading, which its type links to."""
+    name = structure.cls.__name__
+    if not issubclass(structure.cls, Answer):
+        yield f"### {name}"
+    yield _own_words(structure.cls)
+    rows = [(_name(field, required), _meaning(structure, field), _describe(field.type)) for field in structure.fields]
+    yield _table(("member", "what it is", "type and limits"), rows)
 
 
 # Declarations in words.
@@ -139,26 +151,35 @@ def _resource(operation: Operation, template: str) -> str:
     return text if text == "*" or text.startswith("{") else f"arn:aws:connect:{{region}}:{{account}}:{text}"
 
 
-def _describe(declared: inspect.Type) -> tuple[str, str]:
-    """The type of a member, and its limits."""
+def _name(field: inspect.Field, required: str) -> str:
+    return f"`{field.encode_name}`{required if field.required else ''}"
+
+
+def _meaning(structure: inspect.StructType, field: inspect.Field) -> str:
+    particular = f"{structure.cls.__name__}.{field.encode_name}"
+    return _MEANINGS[particular if particular in _MEANINGS else field.encode_name]
+
+
+def _describe(declared: inspect.Type) -> str:
+    """The type and its limits."""
     plain = _plain(declared)
-    limits = list(_limits(declared, plain))
     match plain:
         case inspect.LiteralType():
             kind = " or ".join(f"`{value}`" for value in plain.values)
         case inspect.StructType():
             kind = f"[{plain.cls.__name__}](#{plain.cls.__name__.lower()})"
         case inspect.ListType():
-            kind, inner = _describe(plain.item_type)
-            kind = f"list of {kind}"
-            limits += [f"each: {inner}"] if inner else []
+            kind = f"list of {_bracket(plain.item_type)}"
         case inspect.DictType():
-            (key, of_key), (value, of_value) = _describe(plain.key_type), _describe(plain.value_type)
-            kind = f"map of {key} to {value}"
-            limits += [f"{part}: {said}" for part, said in (("key", of_key), ("value", of_value)) if said]
+            kind = f"map of {_bracket(plain.key_type)} to {_bracket(plain.value_type)}"
         case _:
             kind = _NAMES[type(plain)]
-    return kind, "; ".join(limits)
+    return ", ".join([kind, *_limits(declared, plain)])
+
+
+def _bracket(inner: inspect.Type) -> str:
+    text = _describe(inner)
+    return f"({text})" if ", " in text else text
 
 
 def _limits(declared: inspect.Type, plain: Any) -> Iterator[str]:
@@ -225,10 +246,6 @@ def _nested(top: inspect.StructType) -> list[inspect.StructType]:
     for field in top.fields:
         look(field.type)
     return [structure for structure in found.values() if structure is not top]
-
-
-def _required(field: inspect.Field) -> str:
-    return "yes" if field.required else "no"
 
 
 def _said(declared: Any) -> str:
