@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from readdress.address import fold, split_address
 from readdress.clock import new_id
-from readdress.directory import instances, tags
+from readdress.directory import instances, tags, texts
 from readdress.errors import (
     DuplicateResourceException,
     ResourceNotFoundException,
@@ -60,6 +60,7 @@ def create(
             f"The email address {address} exists already; it is unique in the whole deployment, whatever its "
             "letter case. Use the existing one, or choose another."
         )
+    texts.number(tx, [address_id])
 
 
 def make_row(
