@@ -115,10 +115,10 @@ def test_a_busy_neighbour_makes_pages_short_and_loses_no_event(
 
 def test_the_hour_of_an_address_and_its_history(instance: Instance) -> None:
     primary, alias = instance.publish("primary"), instance.publish("alias")
-    instance.associate(primary=primary.id, alias=alias.id)
+    associated = instance.associate(primary=primary.id, alias=alias.id)
     for recipient in (primary.text, alias.text, alias.text):
         instance.send(recipient)
-    instance.disassociate(primary=primary.id, alias=alias.id)
+    disassociated = instance.disassociate(primary=primary.id, alias=alias.id)
     answer = ask(instance, f"email-addresses/{primary.id}/activity")
     assert (sum(answer["Direct"]), sum(answer["Forwarded"])) == (1, 2)
     assert (len(answer["Direct"]), len(answer["Forwarded"]), answer["IsComplete"]) == (60, 60, True)
@@ -126,7 +126,19 @@ def test_the_hour_of_an_address_and_its_history(instance: Instance) -> None:
         ("DISASSOCIATED", alias.id, primary.id),
         ("ASSOCIATED", alias.id, primary.id),
     ]
+    assert [one["RequestId"] for one in answer["History"]] == [
+        called["ResponseMetadata"]["RequestId"] for called in (disassociated, associated)
+    ]
     assert sum(ask(instance, f"email-addresses/{alias.id}/activity")["Direct"]) == 2
+
+
+def test_a_relation_that_ends_with_an_address_names_the_call(instance: Instance) -> None:
+    primary, alias = instance.publish("primary"), instance.publish("alias")
+    instance.associate(primary=primary.id, alias=alias.id)
+    deleted = instance.connect.delete_email_address(InstanceId=instance.id, EmailAddressId=alias.id)
+    last, first = ask(instance, f"email-addresses/{primary.id}/activity")["History"]
+    assert (last["Change"], last["RequestId"]) == ("DELETED", deleted["ResponseMetadata"]["RequestId"])
+    assert first["RequestId"] != last["RequestId"]
 
 
 def test_how_the_service_fares(instance: Instance, primary: Published) -> None:

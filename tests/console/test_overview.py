@@ -57,7 +57,9 @@ def test_events_are_told_and_lead_to_what_they_are_about(person: Browser, instan
     assert f"lost? {HOSTILE} from <customer@sender.example>" in page.text
     assert page.has_link(primary.text)
     assert "Why it came here" in person.get(page.link("Mail")).text
-    assert f"{alias.text} became an alias of {primary.text}" in person.get(f"{home}/addresses/{primary.id}").text
+    history = person.get(f"{home}/addresses/{primary.id}").text
+    assert f"{alias.text} became an alias of {primary.text}" in history
+    assert f"request {associated['ResponseMetadata']['RequestId']}" in history
 
 
 def test_earlier_events_are_on_further_pages(person: Browser, instance: Instance, home: str) -> None:

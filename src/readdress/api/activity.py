@@ -68,12 +68,16 @@ class ActivityRequest(Request):
 
 
 class RelationChange(Shape):
-    """ASSOCIATED, DISASSOCIATED, or DELETED with one of the two addresses; mail follows from Timestamp on."""
+    """ASSOCIATED, DISASSOCIATED, or DELETED with one of the two addresses; mail follows from Timestamp on.
+
+    RequestId is of the call that did it; an import has none.
+    """
 
     timestamp: str
     change: str
     alias_id: str
     primary_id: str
+    request_id: str | None = None
 
 
 class ActivityAnswer(Answer):
@@ -187,6 +191,7 @@ def get_email_address_activity(tx: Transaction, caller: Caller, request: Activit
                 change=change.change,
                 alias_id=change.alias_id,
                 primary_id=change.primary_id,
+                request_id=change.request_id or None,
             )
             for change in changes
         ],

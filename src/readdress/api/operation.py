@@ -354,7 +354,7 @@ def _token(operation: Operation, request: Request, caller: Caller) -> idempotenc
 
 
 def _run_and_audit(tx: Transaction, operation: Operation, request: Request, caller: Caller, request_id: str) -> Answer:
-    answer: Answer = operation.handler(tx, caller, request)
+    answer: Answer = operation.handler(tx, caller._replace(request_id=request_id), request)
     tx.send(
         idempotency.sql.insert_audit,
         at_ms=tx.now_ms,

@@ -101,7 +101,9 @@ async def _find_instant(visit: Visit, change: Change) -> str:
     except AccessDeniedException:
         return ""
     done = {"associate": "ASSOCIATED", "disassociate": "DISASSOCIATED"}[change.name]
-    return next((str(one.timestamp) for one in activity.history if one.change == done), "")
+    found = [one for one in activity.history if one.change == done]
+    own = [one for one in found if one.request_id == visit.request_id]  # none where the form was sent twice
+    return next((str(one.timestamp) for one in own or found), "")
 
 
 def _name(text: str) -> str:
