@@ -127,5 +127,7 @@ def test_what_waits_is_tried_again_or_dropped(house: House) -> None:
         house.wait_for_tries(message_id, 2)
         drop = next(href for href, text in page.links if text.startswith("Drop…"))
         confirm = person.get(drop)
-        assert "Nothing waits" in person.submit(confirm, confirm.form()).text
+        assert "at most 256" in person.submit(confirm, confirm.form(), reason="x" * 300).text
+        assert "Nothing waits" in person.submit(confirm, confirm.form(), reason=f"spam {HOSTILE}").text
+        assert f"by an operator: spam {HOSTILE}" in person.get(f"{home}/trace").text
     house.wait_for_state(message_id, "DROPPED")
