@@ -88,6 +88,8 @@ def test_only_as_far_as_the_key_may(service: ServiceProcess, browser: Browser, i
     browser.sign_in(*create_key(service, json.dumps({"Version": "2012-10-17", "Statement": [statement]})))
     page = browser.get(f"{home}/overview")
     assert page.status == 200
+    assert page.has_link("Overview")
+    assert not page.has_link("Trace")
     assert browser.get(f"{home}/trace").status == 403
     assert "Mail of the last hour" not in browser.get(f"{home}/addresses/{address.id}").text
     for action in ("retry", "drop"):

@@ -47,8 +47,8 @@ async def preview(visit: Visit) -> Response:
     try:
         change = Change(
             name,
-            await _get(visit, "primary", query.get("primary", "")),
-            await _get(visit, "alias", query.get("alias", "")),
+            await find_named(visit, "primary", query.get("primary", "")),
+            await find_named(visit, "alias", query.get("alias", "")),
         )
     except InvalidParameterException as error:
         return visit.render(
@@ -112,7 +112,7 @@ def _name(text: str) -> str:
     return text
 
 
-async def _get(visit: Visit, role: str, text: str) -> DescribeEmailAddressAnswer:
+async def find_named(visit: Visit, role: str, text: str) -> DescribeEmailAddressAnswer:
     """By its id, or by the whole address. Raises InvalidParameterException in words for a form."""
     text = text.strip()
     if not text:
