@@ -233,6 +233,7 @@ def _history(relation: dict[str, Any]) -> dict[str, Any]:
         "primary_id": relation["primary_id"],
         "at_ms": relation["created_ms"],
         "change": aliases.ASSOCIATED,
+        "request_id": "",
     }
 
 

@@ -119,7 +119,7 @@ def update(tx: Transaction, address_id: str, *, display_name: str | None, descri
             tx.send(query, id=address_id, value=value, folded=fold(value), modified_ms=tx.now_ms)
 
 
-def delete(tx: Transaction, *, instance_id: str, address_id: str) -> None:
+def delete(tx: Transaction, *, instance_id: str, address_id: str, request_id: str = "") -> None:
     """The address with its tags and its relation (contract 2.7), which goes by the foreign key.
 
     The other end is locked as well, so that mail for an alias comes before its primary ends or after (contract 2.8).
@@ -130,7 +130,7 @@ def delete(tx: Transaction, *, instance_id: str, address_id: str) -> None:
     if tx.one(sql.find_partner, id=address_id) != partner:
         raise StoreChanged
     tags.delete_all(tx, address_id)
-    tx.send(sql.note_deletion, address_id=address_id, id=new_id(), at_ms=tx.now_ms)
+    tx.send(sql.note_deletion, address_id=address_id, id=new_id(), at_ms=tx.now_ms, request_id=request_id)
     if not tx.execute(sql.delete_address, id=address_id):
         raise StoreChanged
 
