@@ -26,6 +26,7 @@ _NAMES: dict[type[inspect.Type], str] = {
     inspect.StrType: "string",
     inspect.IntType: "integer",
     inspect.FloatType: "time, in seconds since 1970",
+    inspect.DateTimeType: "time of ISO 8601 with its zone",
     inspect.BoolType: "boolean",
     inspect.BytesType: "bytes, in JSON as base64",
     inspect.AnyType: "any value",
