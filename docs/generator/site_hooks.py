@@ -61,8 +61,11 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     def lead(match: re.Match[str]) -> str:
         label, target, anchor = match[1], match[2], match[3] or ""
         there = posixpath.normpath(posixpath.join(posixpath.dirname(source), target))
-        inside = PAGES_FROM_ELSEWHERE.get(there, there.removeprefix("docs/"))
-        if inside == there and not there.startswith("docs/") and there not in PAGES_FROM_ELSEWHERE:
+        if there in PAGES_FROM_ELSEWHERE:
+            inside = PAGES_FROM_ELSEWHERE[there]
+        elif there.startswith("docs/"):
+            inside = there.removeprefix("docs/")
+        else:
             return label
         return f"[{label}]({posixpath.relpath(inside, posixpath.dirname(uri) or '.')}{anchor})"
 
