@@ -34,8 +34,8 @@ def load_migrations(engine: str, *, clustered: str, text: str = "TEXT") -> list[
     """
     steps = []
     for file in sorted(files(__name__).iterdir(), key=lambda entry: entry.name):
-        _, *marks, suffix = file.name.split(".")
-        if suffix != "sql" or ({SQLITE, POSTGRES} - {engine}) & set(marks):
+        _, *marks = file.name.removesuffix(".sql").split(".")
+        if not file.name.endswith(".sql") or ({SQLITE, POSTGRES} - {engine}) & set(marks):  # such as __pycache__
             continue
         source = file.read_text("utf-8").replace("{clustered}", clustered)
         lines = (line for line in source.splitlines() if not line.lstrip().startswith("--"))
