@@ -56,7 +56,7 @@ def test_what_lies_beside_the_steps_is_none_such_as_the_folder_where_python_keep
     (tmp_path / "__init__.py").touch()
     (tmp_path / "0001_first.sql").write_text("CREATE TABLE first (name TEXT);\n")
     (tmp_path / "0002_second.postgres.sql").write_text("CREATE TABLE second (name TEXT);\n")
-    monkeypatch.setattr(migrations, "files", lambda _: tmp_path)
+    monkeypatch.setattr(migrations, "_FOLDER", tmp_path)
     assert [step.name for step in load_migrations(SQLITE, clustered="")] == ["0001_first.sql"]
 
 
