@@ -37,6 +37,7 @@ INSERT INTO email_address (id, instance_id, address, address_key, domain, displa
 SELECT printf('%012d', i), '{INSTANCE}', address, address, 'example.com', 'Desk ' || i, NULL, address, 'desk ' || i,
     NULL, 0, 0 FROM named
 """
+NUMBER = "INSERT INTO address_number (address_id) SELECT id FROM email_address ORDER BY id"
 TAGS = """
 WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1000 FROM n WHERE i + 1000 < :count)
 INSERT INTO tag (resource_id, key, value) SELECT printf('%012d', i), 'team', 'team' || i / 1000 % 100 FROM n
@@ -75,7 +76,7 @@ def fill(database: SqliteDatabase, path: Path, count: int) -> None:
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA synchronous = OFF")
         connection.execute("PRAGMA cache_size = -1000000")
-        for statement in (FILL, TAGS):
+        for statement in (FILL, NUMBER, TAGS):
             connection.execute(statement, {"count": count})
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     for batch in (10_000, texts.BATCH):  # what the service does in the background

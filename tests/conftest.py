@@ -1,5 +1,6 @@
 """Fixtures: a database of its own for each test, and one real process for all that want to talk to the program."""
 
+import os
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,9 @@ from readdress.clock import Clock
 from readdress.store.database import Database
 
 pytest_plugins = ["pytester"]
+
+# Programs run as everybody's do, with their bytecode kept, even where the environment forbids it.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 ACCOUNT = "123456789012"
 TESTS = Path(__file__).parent

@@ -1,8 +1,11 @@
 """The program as a person starts it: what it prints, what it refuses, how it stops."""
 
+import shutil
 import time
 from collections.abc import Callable
+from pathlib import Path
 
+import readdress
 from harness.http_client import HttpClient
 from harness.process import DEV_INSTANCE, ServiceProcess
 
@@ -22,6 +25,19 @@ def test_health_needs_no_signature(service: ServiceProcess) -> None:
 def test_sigterm_stops_cleanly(start_service: Callable[..., ServiceProcess]) -> None:
     process = start_service()
     assert process.stop() == 0
+
+
+def test_a_copy_that_keeps_its_bytecode_starts_again(
+    start_service: Callable[..., ServiceProcess], tmp_path: Path
+) -> None:
+    """Python writes beside the modules what it has compiled: among files of ours that we list, too."""
+    shutil.copytree(
+        Path(readdress.__file__).parent, tmp_path / "copy" / "readdress", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    environment = {"PYTHONPATH": str(tmp_path / "copy"), "PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": ""}
+    for _ in range(2):
+        assert start_service(environment=environment).stop() == 0
+    assert list(tmp_path.glob("copy/readdress/store/migrations/__pycache__/*.pyc"))
 
 
 def test_it_is_alive_as_soon_as_it_listens_and_that_costs_no_database(service: ServiceProcess) -> None:

@@ -6,6 +6,7 @@ Mistakes end with status 2 and a sentence that helps.
 import gc
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -344,12 +345,13 @@ def retry_delivery(config: Config, delivery_ids: tuple[str, ...]) -> None:
 
 @spool.command("drop")
 @click.argument("delivery_ids", nargs=-1, required=True, metavar="DELIVERY-ID...")
+@click.option("--reason", default="", metavar="TEXT", help="Why, for who looks at the message later.")
 @with_config
-def drop_delivery(config: Config, delivery_ids: tuple[str, ...]) -> None:
+def drop_delivery(config: Config, delivery_ids: tuple[str, ...], reason: str) -> None:
     """Give deliveries up without a notice to their senders; their content goes if nothing else needs it."""
     from readdress.api import spooled
 
-    _change_each(config, delivery_ids, spooled.drop, "is dropped")
+    _change_each(config, delivery_ids, partial(spooled.drop, reason=reason), "is dropped")
 
 
 def _change_each(config: Config, delivery_ids: tuple[str, ...], change: Callable[[Any, str], bool], said: str) -> None:

@@ -58,6 +58,19 @@ def iso_8601(at_ms: int) -> str:
     return (_EPOCH + timedelta(milliseconds=at_ms)).isoformat(timespec="milliseconds") + "Z"
 
 
+def ms_of_id(identifier: str) -> int:
+    """When an id of `new_id` was made; 0 for a text that is none."""
+    try:
+        return int(identifier[:8] + identifier[9:13], 16)
+    except ValueError:
+        return 0
+
+
+def ms_of_datetime(at: datetime) -> int:
+    """Milliseconds since 1970 of a time that knows its zone."""
+    return (at - _EPOCH.replace(tzinfo=UTC)) // timedelta(milliseconds=1)
+
+
 def rfc_5322(at_ms: int) -> str:
     """`Fri, 03 May 2024 02:41:28 +0000`, the form of a date in a mail's header."""
     return _rfc_5322(at_ms // 1000)

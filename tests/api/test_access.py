@@ -8,13 +8,12 @@ import pytest
 
 from conftest import ManualClock
 from harness.api_calls import ACCOUNT, REGION, ApiCaller, alias_members
+from harness.spooled import put_in_spool
 from harness.tables import dump
 from readdress.api.catalogue import OPERATIONS
 from readdress.api.policy import ALLOW_EVERYTHING, POLICY_BYTES_MAX, PolicyError, parse_policy
 from readdress.errors import AccessDeniedException, ServiceError
-from readdress.inbox import messages
-from readdress.spool import queue
-from readdress.store.database import Database, Transaction
+from readdress.store.database import Database
 
 ARN = f"arn:aws:connect:{REGION}:{ACCOUNT}:instance/"
 ASSOCIATE = "connect:AssociateEmailAddressAlias"
@@ -287,13 +286,6 @@ def audited(database: Database) -> list[dict[str, Any]]:
     return [dict(zip(columns, row, strict=True)) for row in dump(database)["audit"]]
 
 
-def _put_in_spool(tx: Transaction, instance_id: str, address_id: str) -> None:
-    state = messages.State.QUEUED
-    delivery = messages.Delivery("delivery", address_id, "m", instance_id, None, [], [], "relay", state, "", [])
-    messages.insert_delivery(tx, delivery)
-    queue.enqueue(tx, delivery_id="delivery", address_id=address_id, message_id="m", transport="relay")
-
-
 def test_every_change_leaves_one_row_that_says_who_did_what_and_when(
     api: ApiCaller, database: Database, clock: ManualClock, instance_id: str
 ) -> None:
@@ -301,10 +293,10 @@ def test_every_change_leaves_one_row_that_says_who_did_what_and_when(
     clock.advance(1_000)
     pair = alias_members(instance_id, primary_id=primary, alias_id=alias)
     arn = f"{ARN}{instance_id}/email-address/{primary}"
-    database.run(lambda tx: _put_in_spool(tx, instance_id, primary))
+    database.run(lambda tx: put_in_spool(tx, instance_id=instance_id, address_id=primary, delivery_id="delivery"))
     changes: list[tuple[str, dict[str, Any]]] = [
         ("RetryDelivery", {"InstanceId": instance_id, "DeliveryId": "delivery"}),
-        ("DropDelivery", {"InstanceId": instance_id, "DeliveryId": "delivery"}),
+        ("DropDelivery", {"InstanceId": instance_id, "DeliveryId": "delivery", "Reason": "moved"}),
         ("AssociateEmailAddressAlias", pair),
         ("DisassociateEmailAddressAlias", pair),
         ("UpdateEmailAddressMetadata", {"InstanceId": instance_id, "EmailAddressId": primary, "DisplayName": "x"}),

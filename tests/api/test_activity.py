@@ -12,9 +12,8 @@ from harness.api_calls import ApiCaller
 from harness.http_client import HttpClient
 from harness.instance import UNKNOWN_ID, Instance, Published
 from harness.process import ServiceProcess
-from readdress.api import activity
-from readdress.api.recent import ms_of
-from readdress.clock import new_id
+from readdress.api import activity, paging
+from readdress.clock import ms_of_id, new_id
 from readdress.inbox import messages
 from readdress.store.database import Database, Transaction
 
@@ -80,9 +79,10 @@ def test_what_other_instances_do_is_not_told(instance: Instance, service: Servic
     assert [event["Operation"] for event in events_of(instance)] == ["CreateInstance"]
 
 
-def _store_mail(tx: Transaction, instance_id: str) -> str:
+def _store_mail(tx: Transaction, instance_id: str, *, after_ms: int = 0) -> str:
     message_id = new_id()
-    messages.insert(tx, messages.Message(message_id, ms_of(message_id), "a@example.org", "x", 1, "", "", "", None))
+    at_ms = ms_of_id(message_id) + after_ms
+    messages.insert(tx, messages.Message(message_id, at_ms, "a@example.org", "x", 1, "", "", "", None))
     state = messages.State.DELIVERED
     for address_id in ("one", "two"):
         messages.insert_delivery(
@@ -113,12 +113,85 @@ def test_a_busy_neighbour_makes_pages_short_and_loses_no_event(
     assert [event.get("MessageId") for event in found] == [*reversed(own), None]
 
 
+def test_only_what_is_asked_for(instance: Instance) -> None:
+    primary, alias, other = (instance.publish(name) for name in ("primary", "alias", "other"))
+    instance.associate(primary=primary.id, alias=alias.id)
+    forwarded, elsewhere = instance.send(alias.text), instance.send(other.text)
+    everything = events_of(instance)
+
+    def asked(**query: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = ask(instance, "events", **query)["Events"]
+        return found
+
+    assert asked(event="RECEIVED") == [one for one in everything if one["Event"] == "RECEIVED"]
+    assert asked(event="ATTEMPTED") == []
+    assert [one["MessageId"] for one in asked(messageId=elsewhere)] == [elsewhere]
+    about = asked(emailAddressId=primary.id)
+    assert about == [one for one in everything if primary.id in one.get("EmailAddressIds", ())]
+    assert [one.get("Operation", one.get("MessageId")) for one in about] == [
+        forwarded,
+        "AssociateEmailAddressAlias",
+        "CreateEmailAddress",
+    ]
+    assert asked(emailAddressId=primary.id, event="RECEIVED", messageId=elsewhere) == []
+    instant = about[1]["Timestamp"]
+    assert asked(since=instant) == [one for one in everything if one["Timestamp"] >= instant]
+    assert asked(until=instant) == [one for one in everything if one["Timestamp"] < instant]
+    assert asked(since=instant, until=instant) == []
+    assert asked(emailAddressId=UNKNOWN_ID) == asked(messageId="none") == []
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"event": "SEEN"},
+        {"since": "yesterday"},
+        {"until": "2026-01-01T00:00:00"},
+        {"emailAddressId": "x" * 501},
+        {"messageId": "x" * 101},
+    ],
+    ids=["no kind", "no time", "no zone", "a long address", "a long message"],
+)
+def test_what_can_not_be_asked_for(instance: Instance, query: dict[str, str]) -> None:
+    ((name, value),) = query.items()
+    answer = instance.http.call("GET", f"/_readdress/instances/{instance.id}/events?{name}={quote(value, safe='')}")
+    assert (answer.status, answer.code) == (400, "InvalidParameterException")
+    assert answer.json["Message"].startswith(name[0].upper() + name[1:])
+
+
+@pytest.mark.parametrize("place", ["", "[]!", '["a", "b", "c"]', '["a", "b", "9999999999999999999 c"]', '["\\u0000"]'])
+def test_a_forged_token_is_refused(instance: Instance, place: str) -> None:
+    query = ("events", instance.id, "", "", "", 0, 1 << 62)
+    token = quote(paging.encode_token(place, *query), safe="")
+    answer = instance.http.call("GET", f"/_readdress/instances/{instance.id}/events?nextToken={token}")
+    assert (answer.status, answer.code) == (400, "InvalidParameterException")
+
+
+def test_who_names_another_instance_in_a_text_is_not_told_there(
+    instance: Instance, service: ServiceProcess, connect: Any
+) -> None:
+    other = Instance(service, connect, instance.http)
+    other.publish(Description=f"as in {instance.id}", Tags={"a": f"/instance/{instance.id}/"})
+    assert [event["Operation"] for event in events_of(instance)] == ["CreateInstance"]
+
+
+def test_a_mail_that_came_slowly_is_not_lost_between_pages(database: Database) -> None:
+    """Its id is from when it began, before a mail that was stored earlier."""
+    with ApiCaller(database) as api:
+        instance_id = api.create_instance()
+        slow = database.run(lambda tx: _store_mail(tx, instance_id, after_ms=5_000))
+        quick = database.run(lambda tx: _store_mail(tx, instance_id))
+        first = api("ListEvents", InstanceId=instance_id, Event="RECEIVED", MaxResults=1)
+        second = api("ListEvents", InstanceId=instance_id, Event="RECEIVED", NextToken=first["NextToken"])
+    assert {event["MessageId"] for event in first["Events"] + second["Events"]} == {slow, quick}
+
+
 def test_the_hour_of_an_address_and_its_history(instance: Instance) -> None:
     primary, alias = instance.publish("primary"), instance.publish("alias")
-    instance.associate(primary=primary.id, alias=alias.id)
+    associated = instance.associate(primary=primary.id, alias=alias.id)
     for recipient in (primary.text, alias.text, alias.text):
         instance.send(recipient)
-    instance.disassociate(primary=primary.id, alias=alias.id)
+    disassociated = instance.disassociate(primary=primary.id, alias=alias.id)
     answer = ask(instance, f"email-addresses/{primary.id}/activity")
     assert (sum(answer["Direct"]), sum(answer["Forwarded"])) == (1, 2)
     assert (len(answer["Direct"]), len(answer["Forwarded"]), answer["IsComplete"]) == (60, 60, True)
@@ -126,7 +199,19 @@ def test_the_hour_of_an_address_and_its_history(instance: Instance) -> None:
         ("DISASSOCIATED", alias.id, primary.id),
         ("ASSOCIATED", alias.id, primary.id),
     ]
+    assert [one["RequestId"] for one in answer["History"]] == [
+        called["ResponseMetadata"]["RequestId"] for called in (disassociated, associated)
+    ]
     assert sum(ask(instance, f"email-addresses/{alias.id}/activity")["Direct"]) == 2
+
+
+def test_a_relation_that_ends_with_an_address_names_the_call(instance: Instance) -> None:
+    primary, alias = instance.publish("primary"), instance.publish("alias")
+    instance.associate(primary=primary.id, alias=alias.id)
+    deleted = instance.connect.delete_email_address(InstanceId=instance.id, EmailAddressId=alias.id)
+    last, first = ask(instance, f"email-addresses/{primary.id}/activity")["History"]
+    assert (last["Change"], last["RequestId"]) == ("DELETED", deleted["ResponseMetadata"]["RequestId"])
+    assert first["RequestId"] != last["RequestId"]
 
 
 def test_how_the_service_fares(instance: Instance, primary: Published) -> None:

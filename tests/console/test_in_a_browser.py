@@ -125,5 +125,8 @@ def _pages(instance: Instance, home: str) -> dict[str, str]:
         **{f"message-{show}": f"{home}/messages/{message_id}?show={show}" for show in VIEWS},
         "overview": f"{home}/overview",
         "trace": f"{home}/trace?recipient={alias.text}",
+        "trace-asked": f"{home}/trace?address={primary.id}&event=RECEIVED&since=2024-01-01T00:00",
+        "trace-refused": f"{home}/trace?event=SEEN",
+        "drop": f"{home}/spool/any/drop",
         "missing": "/_console/nowhere",
     }

@@ -57,7 +57,9 @@ def test_events_are_told_and_lead_to_what_they_are_about(person: Browser, instan
     assert f"lost? {HOSTILE} from <customer@sender.example>" in page.text
     assert page.has_link(primary.text)
     assert "Why it came here" in person.get(page.link("Mail")).text
-    assert f"{alias.text} became an alias of {primary.text}" in person.get(f"{home}/addresses/{primary.id}").text
+    history = person.get(f"{home}/addresses/{primary.id}").text
+    assert f"{alias.text} became an alias of {primary.text}" in history
+    assert f"request {associated['ResponseMetadata']['RequestId']}" in history
 
 
 def test_earlier_events_are_on_further_pages(person: Browser, instance: Instance, home: str) -> None:
@@ -86,6 +88,8 @@ def test_only_as_far_as_the_key_may(service: ServiceProcess, browser: Browser, i
     browser.sign_in(*create_key(service, json.dumps({"Version": "2012-10-17", "Statement": [statement]})))
     page = browser.get(f"{home}/overview")
     assert page.status == 200
+    assert page.has_link("Overview")
+    assert not page.has_link("Trace")
     assert browser.get(f"{home}/trace").status == 403
     assert "Mail of the last hour" not in browser.get(f"{home}/addresses/{address.id}").text
     for action in ("retry", "drop"):
@@ -125,5 +129,7 @@ def test_what_waits_is_tried_again_or_dropped(house: House) -> None:
         house.wait_for_tries(message_id, 2)
         drop = next(href for href, text in page.links if text.startswith("Drop…"))
         confirm = person.get(drop)
-        assert "Nothing waits" in person.submit(confirm, confirm.form()).text
+        assert "at most 256" in person.submit(confirm, confirm.form(), reason="x" * 300).text
+        assert "Nothing waits" in person.submit(confirm, confirm.form(), reason=f"spam {HOSTILE}").text
+        assert f"by an operator: spam {HOSTILE}" in person.get(f"{home}/trace").text
     house.wait_for_state(message_id, "DROPPED")

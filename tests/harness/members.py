@@ -15,6 +15,7 @@ _WRONG_TYPES: dict[type, list[Any]] = {
     inspect.StrType: [1, 1.5, True, [], {}, ["a"]],
     inspect.LiteralType: [1, True, [], {}],
     inspect.IntType: ["1", 1.5, True, [], {}],
+    inspect.DateTimeType: [1, True, [], {}, "", "yesterday", "2026-02-30T00:00:00Z", "2026-01-01T00:00:00", "\x00"],
     inspect.BoolType: ["true", 1, 0, [], {}],
     inspect.ListType: ["a", 1, True, {}],
     inspect.DictType: ["a", 1, True, []],

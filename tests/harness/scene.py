@@ -41,6 +41,7 @@ class Scene:
             "tags": {"team": "a"},
             "tagKeys": ["team"],
             "MessageId": self.message_id,
+            "DeliveryId": self.delivery_id,
             "Recipient": self.address,
         } | _INSTANCE
         required = [field.encode_name for field in msgspec.structs.fields(operation.request) if field.required]

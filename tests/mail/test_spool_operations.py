@@ -53,9 +53,11 @@ def test_seen_tried_again_and_given_up(house: House) -> None:
 
     assert ask(house, f"spool/{waiting['DeliveryId']}/retry", "POST").status == 200
     house.wait_for_tries(message_id, 2)
-    assert ask(house, f"spool/{waiting['DeliveryId']}", "DELETE").status == 200
+    assert ask(house, f"spool/{waiting['DeliveryId']}?reason=it%20was%20spam", "DELETE").status == 200
     assert spool(house) == []
     house.wait_for_state(message_id, "DROPPED")
+    dropped = next(event for event in ask(house, "events").json["Events"] if "MessageId" in event)
+    assert dropped["Detail"].endswith("DROPPED: by an operator: it was spam")
     for method, path in (("DELETE", ""), ("POST", "/retry")):
         answer = ask(house, f"spool/{waiting['DeliveryId']}{path}", method)
         assert (answer.status, answer.code) == (404, "ResourceNotFoundException")
@@ -87,3 +89,9 @@ def test_pages_of_the_spool(house: House) -> None:
             break
         path = f"spool?maxResults=2&nextToken={answer['NextToken']}"
     assert found == sent
+
+
+@pytest.mark.parametrize("reason", ["", "x" * 257, "a%0Ab"], ids=["empty", "long", "a line's end"])
+def test_a_reason_is_a_line_of_text(house: House, reason: str) -> None:
+    answer = ask(house, f"spool/any?reason={reason}", "DELETE")
+    assert (answer.status, answer.code) == (400, "InvalidParameterException")

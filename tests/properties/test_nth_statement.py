@@ -11,6 +11,7 @@ from conftest import ManualClock
 from harness.api_calls import ACCOUNT, REGION, ApiCaller, alias_members
 from harness.engine import POSTGRES, Engine
 from harness.failing_database import FailingDatabase, Failure
+from harness.spooled import put_in_spool
 from harness.tables import check_promises, dump
 from readdress.address import split_address
 from readdress.api.catalogue import OPERATIONS
@@ -55,6 +56,14 @@ class Scene:
         assert replies[0].is_positive
         return self.named(self.primary)
 
+    def spooled(self, api: ApiCaller, **members: Any) -> dict[str, Any]:
+        """A delivery waits."""
+        delivery_id = f"delivery-{self.name}"
+        api.database.run(
+            lambda tx: put_in_spool(tx, instance_id=self.instance_id, address_id=self.primary, delivery_id=delivery_id)
+        )
+        return {"InstanceId": self.instance_id, "DeliveryId": delivery_id, **members}
+
     def tagged(self, **members: Any) -> dict[str, Any]:
         resource = f"instance/{self.instance_id}/email-address/{self.primary}"
         return {"resourceArn": f"arn:aws:connect:{REGION}:{ACCOUNT}:{resource}", **members}
@@ -83,6 +92,8 @@ CASES: dict[str, Callable[[Scene, ApiCaller], dict[str, Any]]] = {
         "ClientToken": scene.name,
     },
     "DeleteMessages": lambda scene, api: scene.with_mail(api),
+    "RetryDelivery": lambda scene, api: scene.spooled(api),
+    "DropDelivery": lambda scene, api: scene.spooled(api, Reason="moved"),
     "DeleteInstance": lambda scene, _: {"InstanceId": scene.instance_id, "ClientToken": scene.name},
     "TagResource": lambda scene, _: scene.tagged(tags={"a": "1", "team": "other"}),
     "UntagResource": lambda scene, _: scene.tagged(tagKeys=["team", "none"]),

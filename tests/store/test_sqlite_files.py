@@ -9,7 +9,6 @@ import pytest
 
 from conftest import ManualClock
 from harness.tables import dump
-from readdress.store import migrations
 from readdress.store import sqlite_files as store
 from readdress.store.database import SchemaError, Transaction
 from readdress.store.migrations import SQLITE, Step, load_migrations
@@ -47,17 +46,6 @@ def test_every_step_of_the_schema_runs_once_and_in_order(tmp_path: Path, clock: 
     assert dump(tmp_path / "x.db")["schema_version"] == [
         (step.version, step.phase, clock.now_ms() - 3_000) for step in steps
     ]
-
-
-def test_what_lies_beside_the_steps_is_none_such_as_the_folder_where_python_keeps_bytecode(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "__pycache__").mkdir()
-    (tmp_path / "__init__.py").touch()
-    (tmp_path / "0001_first.sql").write_text("CREATE TABLE first (name TEXT);\n")
-    (tmp_path / "0002_second.postgres.sql").write_text("CREATE TABLE second (name TEXT);\n")
-    monkeypatch.setattr(migrations, "_FOLDER", tmp_path)
-    assert [step.name for step in load_migrations(SQLITE, clustered="")] == ["0001_first.sql"]
 
 
 STEPS = [

@@ -48,13 +48,17 @@ class Quotas(NamedTuple):
 
 
 class Caller(NamedTuple):
-    """Who called, with a verified signature; `transports` are the names that an address may choose among."""
+    """Who called, with a verified signature; `transports` are the names that an address may choose among.
+
+    `request_id` is of the change that is being made, "" outside of one.
+    """
 
     access_key_id: str
     scope: Scope
     policy: Policy
     quotas: Quotas
     transports: frozenset[str]
+    request_id: str = ""
 
     def check(self, action: str, resource: str) -> None:
         """Raises AccessDeniedException naming both."""

@@ -1,7 +1,8 @@
 """Our own operations: what has happened in an instance and to an address, and how the service fares."""
 
+from datetime import datetime
 from statistics import median
-from typing import Annotated, Final, NamedTuple
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta
@@ -10,9 +11,10 @@ from readdress.api import nodes, paging, recent
 from readdress.api.access import Caller
 from readdress.api.idempotency import sql as audit_sql
 from readdress.api.operation import Kind, Operations
-from readdress.api.shapes import Answer, EmailAddressId, InstanceId, Request, Shape
-from readdress.clock import iso_8601
+from readdress.api.shapes import Answer, EmailAddressId, InstanceId, MessageId, Request, Shape
+from readdress.clock import first_id, iso_8601, ms_of_datetime, ms_of_id
 from readdress.directory import addresses, aliases, instances
+from readdress.errors import InvalidParameterException
 from readdress.store.database import Transaction
 
 operations = Operations()
@@ -34,12 +36,22 @@ ATTEMPTED = "ATTEMPTED"
 # After every id, and after every time.
 _LAST_ID = "g"
 _LAST_MS = 1 << 62
+# A mail or call has its id when it begins, and its time when it is stored.
+_SLOWEST_MS: Final = 600_000
 
 
 class ListEventsRequest(Request):
-    """A page may be short, or empty, and yet have a NextToken: what other instances did lies between."""
+    """All events, or those that are about an address or a message, of one kind, from Since on, before Until.
+
+    A page may be short, or empty, and yet have a NextToken: what is not asked for lies between.
+    """
 
     instance_id: InstanceId
+    email_address_id: EmailAddressId | None = None
+    message_id: MessageId | None = None
+    event: Literal["CHANGED", "RECEIVED", "ATTEMPTED"] | None = None
+    since: Annotated[datetime, Meta(tz=True)] | None = None
+    until: Annotated[datetime, Meta(tz=True)] | None = None
     max_results: Annotated[int, Meta(ge=1, le=100)] | None = None
     next_token: Annotated[str, Meta(min_length=1, max_length=2500)] | None = None
 
@@ -68,12 +80,16 @@ class ActivityRequest(Request):
 
 
 class RelationChange(Shape):
-    """ASSOCIATED, DISASSOCIATED, or DELETED with one of the two addresses; mail follows from Timestamp on."""
+    """ASSOCIATED, DISASSOCIATED, or DELETED with one of the two addresses; mail follows from Timestamp on.
+
+    RequestId is of the call that did it; an import has none.
+    """
 
     timestamp: str
     change: str
     alias_id: str
     primary_id: str
+    request_id: str | None = None
 
 
 class ActivityAnswer(Answer):
@@ -138,7 +154,8 @@ class StatusAnswer(Answer):
 
 
 @operations.declare(
-    f"GET {_INSTANCE}/events?maxResults={{MaxResults}}&nextToken={{NextToken}}",
+    f"GET {_INSTANCE}/events?emailAddressId={{EmailAddressId}}&messageId={{MessageId}}&event={{Event}}"
+    "&since={Since}&until={Until}&maxResults={MaxResults}&nextToken={NextToken}",
     kind=Kind.SCAN,
     resources=["instance/{instance_id}"],
 )
@@ -146,20 +163,27 @@ def list_events(tx: Transaction, caller: Caller, request: ListEventsRequest) -> 
     """What happened in the instance, the newest first: changes, mails and tries to deliver them, on one line."""
     instances.get(tx, account=caller.scope.account, instance_id=request.instance_id)
     page = request.max_results or PAGE_DEFAULT
-    token = paging.decode_token(request.next_token, "events", request.instance_id)
-    place = msgspec.json.decode(token, type=_Place) if token else _Place()
+    wanted = _Wanted.of(request)
+    query = ("events", request.instance_id, *wanted)
+    token = paging.decode_token(request.next_token, *query)
+    place = _Place.parse(token) if token is not None else wanted.begin()
     sources = [
-        _read_changes(tx, caller, request.instance_id, place.change),
-        _read_arrivals(tx, request.instance_id, place.message),
-        _read_tries(tx, request.instance_id, place.attempt),
+        _read_changes(tx, caller, request.instance_id, place.change)
+        if wanted.has(CHANGED)
+        else _Source([], place.change, 0),
+        _read_arrivals(tx, request.instance_id, place.message)
+        if wanted.has(RECEIVED)
+        else _Source([], place.message, 0),
+        _read_tries(tx, request.instance_id, place.attempt) if wanted.has(ATTEMPTED) else _Source([], place.attempt, 0),
     ]
+    sources = [wanted.choose(source) for source in sources]
     # Behind the time up to which one source has looked, nothing can be told yet of the others either.
     horizon_ms = max(source.floor_ms for source in sources)
     told = sorted((entry for source in sources for entry in source.entries), key=lambda entry: -entry.at_ms)
     shown = [entry for entry in told if entry.at_ms >= horizon_ms][:page]
     is_last = horizon_ms == 0 and len(shown) == len(told)
     next_place = _Place(*(source.go_on(shown, was) for source, was in zip(sources, place, strict=True)))
-    next_token = paging.encode_token(msgspec.json.encode(next_place).decode(), "events", request.instance_id)
+    next_token = paging.encode_token(msgspec.json.encode(next_place).decode(), *query)
     return ListEventsAnswer(events=[entry.event for entry in shown], next_token=None if is_last else next_token)
 
 
@@ -187,6 +211,7 @@ def get_email_address_activity(tx: Transaction, caller: Caller, request: Activit
                 change=change.change,
                 alias_id=change.alias_id,
                 primary_id=change.primary_id,
+                request_id=change.request_id or None,
             )
             for change in changes
         ],
@@ -231,15 +256,28 @@ def get_status(tx: Transaction, caller: Caller, request: StatusRequest) -> Statu
     )
 
 
+_PlaceId = Annotated[str, Meta(pattern=r"\A[^\x00]*\Z")]
+
+
 class _Place(NamedTuple):
     """Where each source goes on: before this id, or time and id."""
 
-    change: str = _LAST_ID
-    message: str = _LAST_ID
-    attempt: str = f"{_LAST_MS} {_LAST_ID}"
+    change: _PlaceId = _LAST_ID
+    message: _PlaceId = _LAST_ID
+    attempt: Annotated[str, Meta(pattern=r"\A[0-4]?\d{1,18} [^\x00]*\Z")] = f"{_LAST_MS} {_LAST_ID}"
+
+    @classmethod
+    def parse(cls, token: str) -> "_Place":
+        """Raises InvalidParameterException for what ListEvents never gave."""
+        try:
+            return msgspec.json.decode(token, type=cls)
+        except msgspec.MsgspecError:
+            raise InvalidParameterException("NextToken: ListEvents did not give it. Begin again without one.") from None
 
 
 class _Entry(NamedTuple):
+    """`at_ms` is its place on the line of time."""
+
     at_ms: int
     key: str
     event: Event
@@ -261,21 +299,88 @@ class _Source(NamedTuple):
         return own[-1] if own else was
 
 
+class _Wanted(NamedTuple):
+    """What is asked for; "" stands for anything."""
+
+    address_id: str
+    message_id: str
+    event: str
+    since_ms: int
+    until_ms: int
+
+    @classmethod
+    def of(cls, request: ListEventsRequest) -> "_Wanted":
+        return cls(
+            request.email_address_id or "",
+            request.message_id or "",
+            request.event or "",
+            ms_of_datetime(request.since) if request.since else 0,
+            ms_of_datetime(request.until) if request.until else _LAST_MS,
+        )
+
+    def has(self, event: str) -> bool:
+        """No change of the directory is about a message."""
+        return self.event in ("", event) and not (event == CHANGED and self.message_id)
+
+    def begin(self) -> _Place:
+        """Before the end of the time asked for; what is stored later has a later id."""
+        if self.until_ms == _LAST_MS:
+            return _Place()
+        before_id = first_id(self.until_ms)
+        return _Place(before_id, before_id, f"{max(self.until_ms, 0)} ")
+
+    def choose(self, source: _Source) -> _Source:
+        """What of it is wanted, each no later than the one before, so that a page is a beginning of every source.
+
+        What came slowly is stored after what began later, and stands with that. Nothing is about an address or a
+        message before it is there.
+        """
+        entries, at_ms = [], _LAST_MS
+        for entry in source.entries:
+            if self._fits(entry):
+                at_ms = min(at_ms, entry.at_ms)
+                entries.append(entry._replace(at_ms=at_ms))
+        begins_ms = max(self.since_ms, ms_of_id(self.address_id), ms_of_id(self.message_id)) - _SLOWEST_MS
+        return _Source(entries, source.end_key, source.floor_ms if source.floor_ms > begins_ms else 0)
+
+    def _fits(self, entry: _Entry) -> bool:
+        return (
+            self.since_ms <= entry.at_ms < self.until_ms
+            and self.address_id in ("", *(entry.event.email_address_ids or ()))
+            and self.message_id in ("", entry.event.message_id)
+        )
+
+
 def _read_changes(tx: Transaction, caller: Caller, instance_id: str, before: str) -> _Source:
     """What was called, out of the audit."""
     rows = tx.all(audit_sql.list_audit, before_id=before, limit=EXAMINED_MAX)
-    entries = [
-        _Entry(at_ms, request_id, _tell_change(at_ms, request_id, access_key_id, operation, detail))
-        for request_id, at_ms, account, access_key_id, operation, detail in rows
-        if account == caller.scope.account and instance_id in detail
-    ]
+    entries = []
+    for request_id, at_ms, account, access_key_id, operation, detail in rows:
+        if account == caller.scope.account and instance_id in detail:
+            call = msgspec.json.decode(detail, type=_Call)
+            if call.is_about(instance_id):
+                entries.append(
+                    _Entry(at_ms, request_id, _tell_change(at_ms, request_id, access_key_id, operation, call))
+                )
     is_end = len(rows) < EXAMINED_MAX
     return _Source(entries, rows[-1][0] if rows else before, 0 if is_end else int(rows[-1][1]))
 
 
-def _tell_change(at_ms: int, request_id: str, access_key_id: str, operation: str, detail: str) -> Event:
-    call = msgspec.json.decode(detail)
-    request, answer = call["Request"], call.get("Answer") or {}
+class _Call(msgspec.Struct, rename="pascal"):
+    """What the audit keeps of a call."""
+
+    request: dict[str, Any]
+    answer: dict[str, Any] | None = None
+
+    def is_about(self, instance_id: str) -> bool:
+        """By what it names, whatever its texts say; CreateInstance names it in the answer."""
+        named = self.request.get("InstanceId") or (self.answer or {}).get("Id")
+        resource = f"{self.request.get('resourceArn', '')}/".partition(":instance/")[2]
+        return instance_id in (named, resource.partition("/")[0])
+
+
+def _tell_change(at_ms: int, request_id: str, access_key_id: str, operation: str, call: _Call) -> Event:
+    request, answer = call.request, call.answer or {}
     address_ids = dict.fromkeys(
         address_id
         for address_id in (
@@ -306,7 +411,7 @@ def _read_arrivals(tx: Transaction, instance_id: str, before: str) -> _Source:
     ]
     if end_key is None:
         return _Source(entries, messages[-1][0].message_id if messages else before, 0)
-    return _Source(entries, end_key, recent.ms_of(end_key))
+    return _Source(entries, end_key, ms_of_id(end_key))
 
 
 def _tell_arrival(deliveries: list[recent.Arrival]) -> Event:

@@ -7,7 +7,7 @@ from msgspec import Meta
 from readdress.api import paging, recent, spooled
 from readdress.api.access import Caller
 from readdress.api.operation import Kind, Operations
-from readdress.api.shapes import Answer, Empty, InstanceId, MessageId, Request, Shape
+from readdress.api.shapes import NO_CONTROLS, Answer, Empty, InstanceId, MessageId, Request, Shape
 from readdress.clock import iso_8601
 from readdress.directory import instances
 from readdress.errors import ResourceNotFoundException
@@ -56,6 +56,12 @@ class DeliveryRequest(Request):
     delivery_id: MessageId
 
 
+class DropDeliveryRequest(DeliveryRequest):
+    """Reason is for people, and stays with what is told of the message."""
+
+    reason: Annotated[str, Meta(min_length=1, max_length=256), NO_CONTROLS] | None = None
+
+
 @operations.declare(
     f"GET {_SPOOL}?maxResults={{MaxResults}}&nextToken={{NextToken}}",
     kind=Kind.SCAN,
@@ -84,10 +90,12 @@ def retry_delivery(tx: Transaction, caller: Caller, request: DeliveryRequest) ->
     return Empty()
 
 
-@operations.declare(f"DELETE {_SPOOL}/{{DeliveryId}}", kind=Kind.WRITE, resources=["instance/{instance_id}"])
-def drop_delivery(tx: Transaction, caller: Caller, request: DeliveryRequest) -> Empty:
+@operations.declare(
+    f"DELETE {_SPOOL}/{{DeliveryId}}?reason={{Reason}}", kind=Kind.WRITE, resources=["instance/{instance_id}"]
+)
+def drop_delivery(tx: Transaction, caller: Caller, request: DropDeliveryRequest) -> Empty:
     """Given up, without a notice to the sender."""
-    spooled.drop(tx, _find(tx, caller, request))
+    spooled.drop(tx, _find(tx, caller, request), request.reason or "")
     return Empty()
 
 

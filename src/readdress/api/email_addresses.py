@@ -200,7 +200,7 @@ def update_email_address_metadata(
 def delete_email_address(tx: Transaction, caller: Caller, request: EmailAddressRequest) -> Empty:
     """Retire an address with its relation: from the answer on, mail for it is refused."""
     address = _get(tx, caller, request)
-    addresses.delete(tx, instance_id=address.instance_id, address_id=address.id)
+    addresses.delete(tx, instance_id=address.instance_id, address_id=address.id, request_id=caller.request_id)
     return Empty()
 
 
@@ -220,6 +220,7 @@ def associate_email_address_alias(tx: Transaction, caller: Caller, request: Alia
         instance_id=request.instance_id,
         primary_id=request.email_address_id,
         alias_id=request.alias_configuration.email_address_id,
+        request_id=caller.request_id,
     )
     return Empty()
 
@@ -239,6 +240,7 @@ def disassociate_email_address_alias(tx: Transaction, caller: Caller, request: A
         instance_id=request.instance_id,
         primary_id=request.email_address_id,
         alias_id=request.alias_configuration.email_address_id,
+        request_id=caller.request_id,
     )
     return Empty()
 

@@ -222,7 +222,7 @@ def _arns_to_ids(request: Request, scope: Scope) -> None:
             raise ResourceNotFoundException(f"InstanceId: {instance_id} is not an instance of this account.")
         request.instance_id = instance_id = name.instance_id  # type: ignore[attr-defined]
     for holder in (request, getattr(request, "alias_configuration", None)):
-        address_id = getattr(holder, "email_address_id", "")
+        address_id = getattr(holder, "email_address_id", "") or ""
         if address_id.startswith("arn:"):
             name = parse_arn(address_id)
             if name is None or name.scope != scope or name.instance_id != instance_id or not name.address_id:
@@ -354,7 +354,7 @@ def _token(operation: Operation, request: Request, caller: Caller) -> idempotenc
 
 
 def _run_and_audit(tx: Transaction, operation: Operation, request: Request, caller: Caller, request_id: str) -> Answer:
-    answer: Answer = operation.handler(tx, caller, request)
+    answer: Answer = operation.handler(tx, caller._replace(request_id=request_id), request)
     tx.send(
         idempotency.sql.insert_audit,
         at_ms=tx.now_ms,

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from readdress.clock import first_id
+from readdress.clock import first_id, ms_of_id
 from readdress.inbox.messages import Reason
 from readdress.spool.queue import NEVER_MS
 from readdress.store.database import Transaction
@@ -87,7 +87,7 @@ def count_flow(tx: Transaction, address_id: str, *, since_ms: int, minutes: int,
     direct, forwarded = [0] * minutes, [0] * minutes
     rows = tx.all(sql.list_flow, address_id=address_id, since_id=first_id(since_ms), limit=limit)
     for delivery_id, reasons in rows:
-        minute = min(max(ms_of(delivery_id) - since_ms, 0) // 60_000, minutes - 1)
+        minute = min(max(ms_of_id(delivery_id) - since_ms, 0) // 60_000, minutes - 1)
         is_direct = any(not reason.alias_id for reason in _Reasons.decode(reasons))
         (direct if is_direct else forwarded)[minute] += 1
     return Flow(direct, forwarded, len(rows) < limit)
@@ -136,8 +136,3 @@ def count_waiting(tx: Transaction, instance_id: str, *, examined: int) -> list[t
     """Transport, state, how many, and since when the oldest waits."""
     rows = tx.all(sql.count_waiting, instance_id=instance_id, now_ms=tx.now_ms, never_ms=NEVER_MS, examined=examined)
     return [(transport, state, count, oldest_ms) for transport, state, count, oldest_ms in rows]
-
-
-def ms_of(identifier: str) -> int:
-    """When it was made."""
-    return int(identifier[:8] + identifier[9:13], 16)

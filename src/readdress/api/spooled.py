@@ -18,8 +18,8 @@ def retry(tx: Transaction, delivery_id: str) -> bool:
     return True
 
 
-def drop(tx: Transaction, delivery_id: str) -> bool:
-    """Given up, without a notice to the sender; False where the spool has no such delivery."""
+def drop(tx: Transaction, delivery_id: str, reason: str = "") -> bool:
+    """Given up, without a notice to the sender, the last try saying why; False where the spool has no such delivery."""
     entry = queue.find(tx, delivery_id)
     if entry is None:
         return False
@@ -34,7 +34,7 @@ def drop(tx: Transaction, delivery_id: str) -> bool:
             outcome=DROPPED,
             remote="",
             tls="",
-            reply="by an operator",
+            reply=f"by an operator: {reason}" if reason else "by an operator",
             address_id=entry.address_id,
         ),
     )

@@ -14,7 +14,7 @@ import msgspec
 from readdress.bulk.entry import Entry, Numbered, key_of
 from readdress.bulk.planning import Item, Known, Plan, Rules, State, make_plan
 from readdress.clock import new_id
-from readdress.directory import addresses, aliases, instances, settings, tags
+from readdress.directory import addresses, aliases, instances, settings, tags, texts
 from readdress.store.database import StoreChanged, Transaction, Work
 from readdress.store.queries import Query, load_queries
 
@@ -217,6 +217,7 @@ def _write(tx: Transaction, plan: Plan) -> None:
     plan.created.sort(key=lambda row: row["address_key"])
     if tx.execute_all(addresses.sql.insert_address, plan.created) < len(plan.created):
         raise StoreChanged  # others have published one of them meanwhile
+    texts.number(tx, [row["id"] for row in plan.created])
     tx.execute_all(addresses.sql.update_display_name, plan.display_names)
     tx.execute_all(addresses.sql.update_description, plan.descriptions)
     tx.execute_all(tags.sql.put_tag, plan.tags)
@@ -232,6 +233,7 @@ def _history(relation: dict[str, Any]) -> dict[str, Any]:
         "primary_id": relation["primary_id"],
         "at_ms": relation["created_ms"],
         "change": aliases.ASSOCIATED,
+        "request_id": "",
     }
 
 

@@ -59,6 +59,7 @@ async def show(visit: Visit) -> Response:
         chart=draw_bars("Mail of the last hour by the minute", _flow(activity)) if activity else "",
         others=await _others(visit, activity),
         relation=await find_relation(visit, address),
+        may_trace=visit.may("ListEvents"),
         may_read=visit.may("ListMessages", EmailAddressId=address.email_address_id),
         may_change=visit.may("UpdateEmailAddressMetadata", EmailAddressId=address.email_address_id),
         may_delete=visit.may("DeleteEmailAddress", EmailAddressId=address.email_address_id),

@@ -47,8 +47,8 @@ async def preview(visit: Visit) -> Response:
     try:
         change = Change(
             name,
-            await _get(visit, "primary", query.get("primary", "")),
-            await _get(visit, "alias", query.get("alias", "")),
+            await find_named(visit, "primary", query.get("primary", "")),
+            await find_named(visit, "alias", query.get("alias", "")),
         )
     except InvalidParameterException as error:
         return visit.render(
@@ -101,7 +101,9 @@ async def _find_instant(visit: Visit, change: Change) -> str:
     except AccessDeniedException:
         return ""
     done = {"associate": "ASSOCIATED", "disassociate": "DISASSOCIATED"}[change.name]
-    return next((str(one.timestamp) for one in activity.history if one.change == done), "")
+    found = [one for one in activity.history if one.change == done]
+    own = [one for one in found if one.request_id == visit.request_id]  # none where the form was sent twice
+    return next((str(one.timestamp) for one in own or found), "")
 
 
 def _name(text: str) -> str:
@@ -110,7 +112,7 @@ def _name(text: str) -> str:
     return text
 
 
-async def _get(visit: Visit, role: str, text: str) -> DescribeEmailAddressAnswer:
+async def find_named(visit: Visit, role: str, text: str) -> DescribeEmailAddressAnswer:
     """By its id, or by the whole address. Raises InvalidParameterException in words for a form."""
     text = text.strip()
     if not text:

@@ -4,7 +4,7 @@ from starlette.responses import Response
 
 from readdress.console.charts import by_outcome, draw_bars
 from readdress.console.desk import Visit
-from readdress.errors import AccessDeniedException
+from readdress.errors import AccessDeniedException, InvalidParameterException
 
 WAITING_SHOWN = 50
 
@@ -38,9 +38,13 @@ async def retry(visit: Visit) -> Response:
 
 
 async def confirm_drop(visit: Visit) -> Response:
-    return visit.render("drop.html", delivery_id=visit.request.path_params["delivery_id"])
+    return visit.render("drop.html", delivery_id=visit.request.path_params["delivery_id"], reason="", problem="")
 
 
 async def drop(visit: Visit) -> Response:
-    await visit.call("DropDelivery", DeliveryId=visit.request.path_params["delivery_id"])
+    delivery_id, reason = visit.request.path_params["delivery_id"], visit.form.get("reason", "").strip()
+    try:
+        await visit.call("DropDelivery", DeliveryId=delivery_id, Reason=reason or None)
+    except InvalidParameterException as error:
+        return visit.render("drop.html", error.status, delivery_id=delivery_id, reason=reason, problem=error.message)
     return visit.go(visit.link("overview"))

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from readdress.address import fold, split_address
 from readdress.clock import new_id
-from readdress.directory import instances, tags
+from readdress.directory import instances, tags, texts
 from readdress.errors import (
     DuplicateResourceException,
     ResourceNotFoundException,
@@ -60,6 +60,7 @@ def create(
             f"The email address {address} exists already; it is unique in the whole deployment, whatever its "
             "letter case. Use the existing one, or choose another."
         )
+    texts.number(tx, [address_id])
 
 
 def make_row(
@@ -118,7 +119,7 @@ def update(tx: Transaction, address_id: str, *, display_name: str | None, descri
             tx.send(query, id=address_id, value=value, folded=fold(value), modified_ms=tx.now_ms)
 
 
-def delete(tx: Transaction, *, instance_id: str, address_id: str) -> None:
+def delete(tx: Transaction, *, instance_id: str, address_id: str, request_id: str = "") -> None:
     """The address with its tags and its relation (contract 2.7), which goes by the foreign key.
 
     The other end is locked as well, so that mail for an alias comes before its primary ends or after (contract 2.8).
@@ -129,7 +130,7 @@ def delete(tx: Transaction, *, instance_id: str, address_id: str) -> None:
     if tx.one(sql.find_partner, id=address_id) != partner:
         raise StoreChanged
     tags.delete_all(tx, address_id)
-    tx.send(sql.note_deletion, address_id=address_id, id=new_id(), at_ms=tx.now_ms)
+    tx.send(sql.note_deletion, address_id=address_id, id=new_id(), at_ms=tx.now_ms, request_id=request_id)
     if not tx.execute(sql.delete_address, id=address_id):
         raise StoreChanged
 

@@ -19,21 +19,25 @@ DELETED = "DELETED"
 sql = load_queries(__package__, "directory.sql")
 
 
-def associate(tx: Transaction, *, account: str, instance_id: str, primary_id: str, alias_id: str) -> None:
-    """From the commit on, mail for the alias goes to the primary as well."""
+def associate(
+    tx: Transaction, *, account: str, instance_id: str, primary_id: str, alias_id: str, request_id: str = ""
+) -> None:
+    """From the commit on, mail for the alias goes to the primary as well; `request_id` is of the call that asked so."""
     relations = _lock(tx, account=account, instance_id=instance_id, primary_id=primary_id, alias_id=alias_id)
     if relations:
         raise ResourceConflictException(conflict(relations, primary_id=primary_id, alias_id=alias_id))
     tx.send(sql.insert_alias, alias_id=alias_id, primary_id=primary_id, created_ms=tx.now_ms)
-    note(tx, alias_id=alias_id, primary_id=primary_id, change=ASSOCIATED)
+    note(tx, alias_id=alias_id, primary_id=primary_id, change=ASSOCIATED, request_id=request_id)
 
 
-def disassociate(tx: Transaction, *, account: str, instance_id: str, primary_id: str, alias_id: str) -> None:
+def disassociate(
+    tx: Transaction, *, account: str, instance_id: str, primary_id: str, alias_id: str, request_id: str = ""
+) -> None:
     """From the commit on, mail for the former alias reaches its own inbox alone."""
     relations = _lock(tx, account=account, instance_id=instance_id, primary_id=primary_id, alias_id=alias_id)
     if (alias_id, primary_id) in relations:
         tx.send(sql.delete_alias, alias_id=alias_id, primary_id=primary_id)
-        note(tx, alias_id=alias_id, primary_id=primary_id, change=DISASSOCIATED)
+        note(tx, alias_id=alias_id, primary_id=primary_id, change=DISASSOCIATED, request_id=request_id)
         return
     message = f"The email address {alias_id} is not an alias of {primary_id}."
     if (primary_id, alias_id) in relations:
@@ -45,16 +49,28 @@ def disassociate(tx: Transaction, *, account: str, instance_id: str, primary_id:
 
 
 class Change(NamedTuple):
-    """A relation that began or ended; `change` is ASSOCIATED, DISASSOCIATED or DELETED, with one of its addresses."""
+    """A relation that began or ended; `change` is ASSOCIATED, DISASSOCIATED or DELETED, with one of its addresses.
+
+    `request_id` is of the call of the API that did it, "" where none did.
+    """
 
     alias_id: str
     primary_id: str
     at_ms: int
     change: str
+    request_id: str
 
 
-def note(tx: Transaction, *, alias_id: str, primary_id: str, change: str) -> None:
-    tx.send(sql.insert_history, alias_id=alias_id, id=new_id(), primary_id=primary_id, at_ms=tx.now_ms, change=change)
+def note(tx: Transaction, *, alias_id: str, primary_id: str, change: str, request_id: str) -> None:
+    tx.send(
+        sql.insert_history,
+        alias_id=alias_id,
+        id=new_id(),
+        primary_id=primary_id,
+        at_ms=tx.now_ms,
+        change=change,
+        request_id=request_id,
+    )
 
 
 def list_changes(tx: Transaction, address_id: str, *, since_ms: int, until_ms: int, limit: int = 100) -> list[Change]:

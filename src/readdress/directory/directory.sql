@@ -113,19 +113,20 @@ SELECT 1 FROM email_address WHERE domain = :domain LIMIT 1;
 SELECT sender FROM srs WHERE token = :token;
 
 -- insert_history
-INSERT INTO alias_history (alias_id, id, primary_id, at_ms, change)
-VALUES (:alias_id, :id, :primary_id, :at_ms, :change);
+INSERT INTO alias_history (alias_id, id, primary_id, at_ms, change, request_id)
+VALUES (:alias_id, :id, :primary_id, :at_ms, :change, :request_id);
 
 -- list_history
-SELECT alias_id, primary_id, at_ms, change FROM (
-    SELECT id, alias_id, primary_id, at_ms, change FROM alias_history WHERE alias_id = :address_id
-    UNION SELECT id, alias_id, primary_id, at_ms, change FROM alias_history WHERE primary_id = :address_id) AS changes
+SELECT alias_id, primary_id, at_ms, change, request_id FROM (
+    SELECT id, alias_id, primary_id, at_ms, change, request_id FROM alias_history WHERE alias_id = :address_id
+    UNION SELECT id, alias_id, primary_id, at_ms, change, request_id FROM alias_history
+    WHERE primary_id = :address_id) AS changes
 WHERE at_ms BETWEEN :since_ms AND :until_ms ORDER BY id DESC LIMIT :limit;
 
 -- note_deletion
 -- The relation, if there is one, of an address that is about to go.
-INSERT INTO alias_history (alias_id, id, primary_id, at_ms, change)
-SELECT alias_id, :id, primary_id, :at_ms, 'DELETED' FROM alias
+INSERT INTO alias_history (alias_id, id, primary_id, at_ms, change, request_id)
+SELECT alias_id, :id, primary_id, :at_ms, 'DELETED', :request_id FROM alias
 WHERE alias_id = :address_id OR primary_id = :address_id;
 
 -- list_tags

@@ -43,6 +43,12 @@ def _join(word: str, parts: Iterable[str]) -> str | None:
     return word.join(f"({part})" for part in parts) or None
 
 
+def number(tx: Transaction, address_ids: Iterable[str]) -> None:
+    """New addresses take their numbers, by which the index knows them, in the transaction that publishes them."""
+    if tx.has_text_table:
+        tx.execute_all(sql.number_address, [{"address_id": address_id} for address_id in address_ids])
+
+
 def is_due(tx: Transaction, *, batch: int = BATCH) -> bool:
     """Whether as many addresses as a batch are new."""
     done, last = _progress(tx)

@@ -25,6 +25,9 @@ SELECT count(*) FROM (
     WHERE n.number > (SELECT number FROM address_text_upto) AND e.instance_id = :instance_id AND {where}
     LIMIT :limit) AS hits;
 
+-- number_address
+INSERT INTO address_number (address_id) VALUES (:address_id);
+
 -- find_progress
 -- How far the index has come, and how far it might.
 SELECT u.number, (SELECT coalesce(max(number), 0) FROM address_number) FROM address_text_upto u;

@@ -55,6 +55,11 @@ TABLES = (
 LEFT_OUT = frozenset({"node", "schema_version"})
 
 
+_NUMBER = Query(
+    "INSERT INTO address_number (address_id) SELECT id FROM email_address"
+    " WHERE id NOT IN (SELECT address_id FROM address_number) ORDER BY id",
+    "number_addresses",
+)
 _COLUMNS_OF_SQLITE = Query("SELECT name FROM pragma_table_info(:table_name) ORDER BY name", "sqlite_columns")
 _COLUMNS_OF_POSTGRES = Query(
     "SELECT column_name::text FROM information_schema.columns"
@@ -94,7 +99,14 @@ def copy(
             target.run(lambda tx, table=table, columns=columns, rows=rows: _insert(tx, table, columns, rows))  # type: ignore[misc]
             on_progress(len(rows))
         total += _compare(source, target, table, columns)
+    target.run(_number_addresses)
     return total
+
+
+def _number_addresses(tx: Transaction) -> None:
+    """For the index of texts, where the target has one."""
+    if tx.has_text_table:
+        tx.execute(_NUMBER)
 
 
 def _compare(source: Transaction, target: Database, table: Table, columns: list[str]) -> int:

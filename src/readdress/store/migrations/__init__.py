@@ -36,8 +36,8 @@ def load_migrations(engine: str, *, clustered: str, text: str = "TEXT") -> list[
     steps = []
     for file in sorted(_FOLDER.iterdir()):
         _, *marks = file.name.removesuffix(".sql").split(".")
-        if not file.name.endswith(".sql") or ({SQLITE, POSTGRES} - {engine}) & set(marks):  # such as __pycache__
-            continue
+        if not file.name.endswith(".sql") or ({SQLITE, POSTGRES} - {engine}) & set(marks):
+            continue  # another engine's, or what Python itself keeps here
         source = file.read_text("utf-8").replace("{clustered}", clustered)
         lines = (line for line in source.splitlines() if not line.lstrip().startswith("--"))
         statements = [_TEXT.sub(text, part.strip()) for part in _END_OF_STATEMENT.split("\n".join(lines)) if part]
