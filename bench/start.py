@@ -1,5 +1,6 @@
 """Start to first answer, and memory at rest and under load: Readdress on SQLite, moto_server and ministack."""
 
+import compileall
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import api
 import load
+import readdress
 import servers
 from harness.process import free_port
 from measure import SQLITE, Figure, Measure, Missing, Say, Scale, memory_mib
@@ -20,7 +22,11 @@ START, REST, BUSY = "start to first answer", "memory at rest", "memory under loa
 
 @contextmanager
 def measures(scale: Scale, folder: Path, say: Say) -> Iterator[list[Measure]]:  # noqa: ARG001 - as every group
-    """A new process each time; the load is 32 connections that ask whatever they get an answer to."""
+    """A new process each time; the load is 32 connections that ask whatever they get an answer to.
+
+    Bytecode is made first, as pip did for the peers when it installed them: a start is no compilation.
+    """
+    compileall.compile_dir(Path(readdress.__file__).parent, quiet=1)
     yield [
         partial(_list_if_there, say, partial(_measure, who, command, folder, count()))
         for who, command in (

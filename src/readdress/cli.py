@@ -3,6 +3,7 @@
 Mistakes end with status 2 and a sentence that helps.
 """
 
+import gc
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -41,12 +42,16 @@ def cli() -> None:
 @with_config
 def serve(config: Config) -> None:
     """Start the service; port 0 takes a free one."""
+    gc.disable()  # what the imports make stays, so looking through it while there is more and more of it finds nothing
     from readdress import logs
     from readdress.api.access import KeyFileError
     from readdress.listening import ListenError
     from readdress.service import Ready, secure_umask
     from readdress.service import serve as serve_until_stopped
     from readdress.store.database import SchemaError
+
+    gc.freeze()  # nor does it later on, and workers share it as long as nobody does
+    gc.enable()
 
     def say(ready: Ready) -> None:
         click.echo(_greeting(config, ready))

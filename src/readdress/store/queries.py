@@ -8,8 +8,9 @@ the JSON list `:texts`, by which a statement asks for many keys at once.
 import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from importlib.resources import files
+from importlib import import_module
 from operator import itemgetter
+from pathlib import Path
 from typing import Any, Self
 
 _NAME = re.compile(r"^-- (\w+)$", re.MULTILINE)
@@ -58,7 +59,8 @@ def by_number(query: Query) -> tuple[str, Callable[[Mapping[str, Any]], tuple[An
 
 def load_queries(package: str, name: str) -> Queries:
     """The statements of the file `name` in the package; a missing file fails at import."""
-    return Queries(name, files(package).joinpath(name).read_text("utf-8"))
+    folder = import_module(package).__path__[0]  # importlib.resources takes a third of a millisecond for each file
+    return Queries(name, Path(folder, name).read_text("utf-8"))
 
 
 def _without_comments(body: str) -> str:

@@ -7,11 +7,12 @@ takes away. What one engine alone has is named `NNNN_what.ENGINE.sql`. A stateme
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from importlib.resources import files
+from pathlib import Path
 from typing import NamedTuple
 
 from readdress.store.database import SchemaError
 
+_FOLDER = Path(__file__).parent
 BEFORE, AFTER = "before", "after"
 SQLITE, POSTGRES = "sqlite", "postgres"
 _TEXT = re.compile(r"\bTEXT\b")
@@ -33,7 +34,7 @@ def load_migrations(engine: str, *, clustered: str, text: str = "TEXT") -> list[
     `{clustered}` is its word for a table kept in key order, `text` its type for text.
     """
     steps = []
-    for file in sorted(files(__name__).iterdir(), key=lambda entry: entry.name):
+    for file in sorted(_FOLDER.iterdir()):
         _, *marks = file.name.removesuffix(".sql").split(".")
         if not file.name.endswith(".sql") or ({SQLITE, POSTGRES} - {engine}) & set(marks):
             continue  # another engine's, or what Python itself keeps here
