@@ -175,7 +175,8 @@ def test_an_unknown_member_is_ignored(http: HttpClient, fresh: Scene, operation:
         values |= {"Surplus": {"a": [None]}, "instanceId": 1, "__class__": "x"}
     if "AliasConfiguration" in values:
         values["AliasConfiguration"] |= {"Surplus": 1}
-    expected = 404 if "DeliveryId" in values else 200  # what is in an inbox does not wait to go on
+    # What is in an inbox does not wait to go on, and the service has no transport to release it by.
+    expected = 404 if "DeliveryId" in values else 400 if operation.name == "ReleaseMessage" else 200
     assert send(http, wire, operation, values).status == expected
 
 

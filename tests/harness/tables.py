@@ -27,7 +27,8 @@ _BROKEN = {
     "a delivery has its message (6)": """
         SELECT id FROM delivery WHERE message_id NOT IN (SELECT id FROM message)""",
     "a message is in an inbox once (6)": """
-        SELECT message_id, address_id FROM delivery GROUP BY message_id, address_id HAVING count(*) > 1""",
+        SELECT message_id, address_id FROM delivery WHERE reasons NOT LIKE '%"RELEASED"%'
+        GROUP BY message_id, address_id HAVING count(*) > 1""",
     "a message has all its content (6)": """
         SELECT m.id FROM message m LEFT JOIN content c ON c.message_id = m.id
         WHERE m.id IN (SELECT message_id FROM delivery

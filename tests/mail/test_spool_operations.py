@@ -3,11 +3,13 @@
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlencode
 
 import pytest
 
 from harness.house import QUICKLY, House
 from harness.http_client import HttpAnswer
+from harness.instance import UNKNOWN_ID
 from harness.smtp_sink import SmtpSink
 
 pytestmark = pytest.mark.usefixtures("engine")
@@ -95,3 +97,59 @@ def test_pages_of_the_spool(house: House) -> None:
 def test_a_reason_is_a_line_of_text(house: House, reason: str) -> None:
     answer = ask(house, f"spool/any?reason={reason}", "DELETE")
     assert (answer.status, answer.code) == (400, "InvalidParameterException")
+
+
+@pytest.fixture
+def open_house(tmp_path: Path) -> Iterator[tuple[House, SmtpSink]]:
+    """Its relay takes everything."""
+    with SmtpSink(tmp_path / "sink") as sink:
+        transports = {"relay": {"type": "smtp", "host": "127.0.0.1", "port": sink.port, "tls": "none"}}
+        with House(tmp_path / "house", transports, **QUICKLY) as house:
+            yield house, sink
+
+
+def release(house: House, message_id: str, **query: str) -> HttpAnswer:
+    return ask(house, f"messages/{message_id}/release?{urlencode(query, quote_via=quote)}", "POST")
+
+
+def test_a_message_is_released_to_a_real_address_and_stays(open_house: tuple[House, SmtpSink]) -> None:
+    house, sink = open_house
+    address = house.publish()
+    message_id = house.send(address.text)
+    query = {"recipient": "somebody@elsewhere.example", "clientToken": "once"}
+    answers = [release(house, message_id, **query) for _ in range(2)]
+    assert [answer.status for answer in answers] == [200, 200]
+    assert answers[0].json == answers[1].json
+    assert answers[0].json["Transport"] == "relay"
+    message = house.wait_for_state(message_id, "DELIVERED")
+    (mail,) = [mail for mail in sink.mails() if "somebody@elsewhere.example" in mail.recipients]
+    assert b"Subject: onward" in mail.content
+    released = next(one for one in message["Deliveries"] if one["DeliveryId"] == answers[0].json["DeliveryId"])
+    assert (released["Transport"], released["Reasons"]) == ("relay", [{"Reason": "RELEASED"}])
+    assert house.content_status(message_id) == 200
+    assert [one["MessageId"] for one in house.http.inbox(house.instance.id, address.id)] == [message_id]
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "words"),
+    [
+        ({"recipient": "nobody"}, 400, "Recipient"),
+        ({"recipient": "a b@elsewhere.example"}, 400, "Recipient"),
+        ({"recipient": "a@elsewhere.example", "transport": "inbox"}, 400, "It has to be one of relay."),
+        ({"recipient": "a@elsewhere.example", "transport": "none"}, 400, "It has to be one of relay."),
+    ],
+)
+def test_what_can_not_be_released_is_refused(house: House, query: dict[str, str], status: int, words: str) -> None:
+    message_id = house.send(house.publish().text)
+    answer = release(house, message_id, **query)
+    assert (answer.status, words in answer.json["Message"]) == (status, True)
+    assert spool(house) == []
+
+
+def test_only_what_is_there_is_released(open_house: tuple[House, SmtpSink]) -> None:
+    house, _ = open_house
+    passed_on = house.send(house.publish("relay").text)
+    house.wait_for_state(passed_on, "DELIVERED")
+    for message_id in (passed_on, UNKNOWN_ID):
+        answer = release(house, message_id, recipient="a@elsewhere.example")
+        assert (answer.status, answer.code) == (404, "ResourceNotFoundException")

@@ -64,6 +64,15 @@ class Scene:
         )
         return {"InstanceId": self.instance_id, "DeliveryId": delivery_id, **members}
 
+    def released(self, api: ApiCaller) -> dict[str, Any]:
+        """A message is there to be sent on."""
+        return {
+            "InstanceId": self.instance_id,
+            "MessageId": self.spooled(api)["DeliveryId"],
+            "Recipient": "somebody@elsewhere.example",
+            "ClientToken": self.name,
+        }
+
     def tagged(self, **members: Any) -> dict[str, Any]:
         resource = f"instance/{self.instance_id}/email-address/{self.primary}"
         return {"resourceArn": f"arn:aws:connect:{REGION}:{ACCOUNT}:{resource}", **members}
@@ -93,6 +102,7 @@ CASES: dict[str, Callable[[Scene, ApiCaller], dict[str, Any]]] = {
     },
     "DeleteMessages": lambda scene, api: scene.with_mail(api),
     "RetryDelivery": lambda scene, api: scene.spooled(api),
+    "ReleaseMessage": lambda scene, api: scene.released(api),
     "DropDelivery": lambda scene, api: scene.spooled(api, Reason="moved"),
     "DeleteInstance": lambda scene, _: {"InstanceId": scene.instance_id, "ClientToken": scene.name},
     "TagResource": lambda scene, _: scene.tagged(tags={"a": "1", "team": "other"}),
@@ -102,7 +112,7 @@ CASES: dict[str, Callable[[Scene, ApiCaller], dict[str, Any]]] = {
 
 @pytest.fixture
 def api(database: Database, clock: ManualClock) -> Iterator[ApiCaller]:
-    with ApiCaller(database, access_key_id="AKIATEST") as caller:
+    with ApiCaller(database, access_key_id="AKIATEST", transports=frozenset({"inbox", "relay"})) as caller:
         yield caller
 
 

@@ -1,4 +1,4 @@
-"""Our own operations on what waits to go on from an instance, or has failed there: seen, tried again, given up."""
+"""Our own operations on what goes on from an instance: what waits is seen, tried again, dropped; a mail is released."""
 
 from typing import Annotated
 
@@ -7,17 +7,28 @@ from msgspec import Meta
 from readdress.api import paging, recent, spooled
 from readdress.api.access import Caller
 from readdress.api.operation import Kind, Operations
-from readdress.api.shapes import NO_CONTROLS, Answer, Empty, InstanceId, MessageId, Request, Shape
+from readdress.api.shapes import (
+    NO_CONTROLS,
+    Answer,
+    ClientToken,
+    Empty,
+    InstanceId,
+    MessageId,
+    Request,
+    Shape,
+)
 from readdress.clock import iso_8601
-from readdress.directory import instances
-from readdress.errors import ResourceNotFoundException
+from readdress.directory import instances, settings
+from readdress.errors import IdempotencyException, InvalidParameterException, ResourceNotFoundException
 from readdress.inbox import messages
+from readdress.smtp.grammar import parse_mailbox
 from readdress.spool import queue
 from readdress.store.database import Transaction
 
 operations = Operations()
 
-_SPOOL = "/_readdress/instances/{InstanceId}/spool"
+_INSTANCE = "/_readdress/instances/{InstanceId}"
+_SPOOL = f"{_INSTANCE}/spool"
 PAGE_DEFAULT = 50
 # Entries of all instances that one answer looks at.
 EXAMINED_MAX = 2_000
@@ -62,6 +73,23 @@ class DropDeliveryRequest(DeliveryRequest):
     reason: Annotated[str, Meta(min_length=1, max_length=256), NO_CONTROLS] | None = None
 
 
+class ReleaseMessageRequest(Request):
+    """Transport may be left out where there is only one; a repeated ClientToken releases once."""
+
+    instance_id: InstanceId
+    message_id: MessageId
+    recipient: Annotated[str, Meta(min_length=1, max_length=320), NO_CONTROLS]
+    transport: Annotated[str, Meta(min_length=1, max_length=100), NO_CONTROLS] | None = None
+    client_token: ClientToken | None = None
+
+
+class ReleaseMessageAnswer(Answer):
+    """The delivery is in the spool, and stays in the inbox."""
+
+    delivery_id: str
+    transport: str
+
+
 @operations.declare(
     f"GET {_SPOOL}?maxResults={{MaxResults}}&nextToken={{NextToken}}",
     kind=Kind.SCAN,
@@ -97,6 +125,46 @@ def drop_delivery(tx: Transaction, caller: Caller, request: DropDeliveryRequest)
     """Given up, without a notice to the sender."""
     spooled.drop(tx, _find(tx, caller, request), request.reason or "")
     return Empty()
+
+
+@operations.declare(
+    f"POST {_INSTANCE}/messages/{{MessageId}}/release"
+    "?recipient={Recipient}&transport={Transport}&clientToken={ClientToken}",
+    IdempotencyException,
+    kind=Kind.WRITE,
+    resources=["instance/{instance_id}"],
+)
+def release_message(tx: Transaction, caller: Caller, request: ReleaseMessageRequest) -> ReleaseMessageAnswer:
+    """Send a message that is in an inbox on to a real address, as it came; its sender hears nothing of that."""
+    instances.get(tx, account=caller.scope.account, instance_id=request.instance_id)
+    transport = _choose_transport(request.transport, caller)
+    if parse_mailbox(request.recipient) is None:
+        raise InvalidParameterException(f"Recipient: {request.recipient} is no mailbox that mail can be sent to.")
+    kept = [
+        delivery
+        for delivery in messages.list_deliveries(tx, request.message_id)
+        if delivery.instance_id == request.instance_id
+    ]
+    if not kept:
+        raise ResourceNotFoundException(
+            f"The message {request.message_id} does not exist in instance {request.instance_id}."
+        )
+    delivery_id = spooled.release(tx, kept[0], recipient=request.recipient, transport=transport)
+    if delivery_id is None:
+        raise ResourceNotFoundException(
+            f"The content of the message {request.message_id} is not kept: it was passed on or discarded."
+        )
+    return ReleaseMessageAnswer(delivery_id=delivery_id, transport=transport)
+
+
+def _choose_transport(name: str | None, caller: Caller) -> str:
+    ways = sorted(caller.transports - {settings.INBOX, settings.DISCARD})
+    if name in ways:
+        return name
+    if name is None and len(ways) == 1:
+        return ways[0]
+    known = f"It has to be one of {', '.join(ways)}." if ways else "The configuration has none: add one first."
+    raise InvalidParameterException(f"Transport: {name or 'nothing'} does not name a transport. {known}")
 
 
 def _find(tx: Transaction, caller: Caller, request: DeliveryRequest) -> str:

@@ -1,6 +1,8 @@
 -- list_flow
 -- How mail came to an address lately, the newest first.
-SELECT id, reasons FROM delivery WHERE address_id = :address_id AND id >= :since_id ORDER BY id DESC LIMIT :limit;
+SELECT id, reasons FROM delivery
+WHERE address_id = :address_id AND id >= :since_id AND reasons NOT LIKE '%"RELEASED"%'
+ORDER BY id DESC LIMIT :limit;
 
 -- list_arrivals
 -- Deliveries of an instance, the newest messages first, among so many of all instances.

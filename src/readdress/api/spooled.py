@@ -1,11 +1,13 @@
-"""What an operator may do to a delivery that waits or has failed: another try, or none."""
+"""What an operator may do: a delivery that waits or has failed gets another try, or none; a message goes on as well."""
 
+from readdress.clock import new_id
 from readdress.inbox import messages
-from readdress.inbox.messages import State
+from readdress.inbox.messages import Delivery, Notices, Reason, State
 from readdress.spool import queue
 from readdress.store.database import Transaction
 
 DROPPED = "DROPPED"
+RELEASED = "RELEASED"
 
 
 def retry(tx: Transaction, delivery_id: str) -> bool:
@@ -40,6 +42,30 @@ def drop(tx: Transaction, delivery_id: str, reason: str = "") -> bool:
     )
     _set_state(tx, entry, State.DROPPED)
     return True
+
+
+def release(tx: Transaction, kept: Delivery, *, recipient: str, transport: str) -> str | None:
+    """Another delivery of the message, to the recipient; its id, or None where the content is gone."""
+    if not messages.hold_content(tx, kept.message_id):
+        return None
+    delivery = kept._replace(
+        id=new_id(),
+        recipients=[recipient],
+        reasons=[Reason(RELEASED, None)],
+        transport=transport,
+        state=State.QUEUED,
+        next_hop=recipient,
+        notices=[Notices(recipient, "NEVER", "")],
+    )
+    messages.insert_delivery(tx, delivery)
+    queue.enqueue(
+        tx,
+        delivery_id=delivery.id,
+        address_id=delivery.address_id,
+        message_id=delivery.message_id,
+        transport=transport,
+    )
+    return delivery.id
 
 
 def _set_state(tx: Transaction, entry: queue.Entry, state: State) -> None:

@@ -27,9 +27,10 @@ SELECT message_id FROM staged_content WHERE expires_ms < :now_ms LIMIT :limit;
 DELETE FROM content WHERE message_id = :message_id;
 
 -- list_inbox
+-- A release goes on from the inbox, and is not in it.
 SELECT m.id, d.id, m.sender, d.recipients, d.reasons, m.subject, m.size_bytes, m.received_ms, d.transport, d.state
 FROM delivery d JOIN message m ON m.id = d.message_id
-WHERE d.address_id = :address_id AND d.id < :before_id
+WHERE d.address_id = :address_id AND d.id < :before_id AND d.reasons NOT LIKE '%"RELEASED"%'
 ORDER BY d.id DESC LIMIT :limit;
 
 -- list_settled

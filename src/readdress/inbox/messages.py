@@ -278,6 +278,12 @@ def list_passed_on(tx: Transaction, message_id: str) -> list[str]:
     return [address_id for (address_id,) in tx.all(sql.list_passed_on, message_id=message_id)]
 
 
+def hold_content(tx: Transaction, message_id: str) -> bool:
+    """Whether there is any, and then it stays until this transaction commits."""
+    tx.lock(sql.lock_message, message_id=message_id)
+    return tx.one(sql.find_part, message_id=message_id, part=0) is not None
+
+
 def part_of(tx: Transaction, message_id: str, part: int) -> bytes | None:
     """A piece of the content, at most about 256 KiB; None past the last."""
     row = tx.one(sql.find_part, message_id=message_id, part=part)
