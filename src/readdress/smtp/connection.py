@@ -15,9 +15,11 @@ from readdress.faults import ConnectionLost
 from readdress.metrics import counted
 from readdress.smtp import reply
 from readdress.smtp.backend import UNIX_PEER, Backend, IncomingMessage, Peer
+from readdress.smtp.envelope import Envelope
 from readdress.smtp.events import (
     Closed,
     ContentReceived,
+    Event,
     MessageAbandoned,
     MessageEnded,
     MessageStarted,
@@ -113,6 +115,7 @@ class Connection(asyncio.Protocol):
         self._message: IncomingMessage | None = None
         self._received: list[bytes] = []
         self._received_bytes = 0
+        self._event: Event | None = None  # met where bytes come in, and left to the task
         self._waiter: asyncio.Future[None] | None = None
         self._writable: asyncio.Future[None] | None = None
         self._held_back: asyncio.Future[None] | None = None
@@ -142,6 +145,9 @@ class Connection(asyncio.Protocol):
         self.task = asyncio.get_running_loop().create_task(self._converse())
 
     def data_received(self, data: bytes) -> None:
+        if self._waiter and not self._waiter.done():
+            self._answer(data, self._waiter)
+            return
         self._received.append(data)
         self._received_bytes += len(data)
         if self._received_bytes > READ_BYTES_MAX:
@@ -261,7 +267,7 @@ class Connection(asyncio.Protocol):
             return
         session.greet()
         while True:
-            event = session.next_event()
+            event, self._event = self._event or session.next_event(), None
             match event:
                 case NeedData():
                     if self._door.is_draining and session.state not in IN_MESSAGE:
@@ -275,9 +281,7 @@ class Connection(asyncio.Protocol):
                 case RecipientGiven(recipient):
                     session.answer_recipient(await self._check_recipient(recipient))
                 case MessageStarted(envelope):
-                    self._message_deadline = asyncio.get_running_loop().time() + self._door.timeouts.message_s
-                    peer = Peer(self._peer_address, session.ehlo, session.protocol, self._tls)
-                    self._message = self._door.backend.begin_message(envelope, peer)
+                    self._begin_message(envelope)
                 case ContentReceived(content):
                     assert self._message is not None
                     await self._message.add(content)
@@ -337,6 +341,12 @@ class Connection(asyncio.Protocol):
         self._counts.recipients[answer.code] += 1
         return answer
 
+    def _begin_message(self, envelope: Envelope) -> None:
+        session = self._session
+        self._message_deadline = asyncio.get_running_loop().time() + self._door.timeouts.message_s
+        peer = Peer(self._peer_address, session.ehlo, session.protocol, self._tls)
+        self._message = self._door.backend.begin_message(envelope, peer)
+
     async def _end_message(self, refusal: Reply | None) -> None:
         message = self._message
         assert message is not None
@@ -391,7 +401,7 @@ class Connection(asyncio.Protocol):
             self._held_back.set_result(None)
 
     async def _receive(self) -> bool:
-        """Wait for bytes and hand them to the session; False at the end of the connection."""
+        """Wait for bytes and hand them to the session, or for an event; False at the end of the connection."""
         loop = asyncio.get_running_loop()
         self.deadline = self._next_deadline(loop.time())
         if self._writable and not self._writable.done():
@@ -403,16 +413,48 @@ class Connection(asyncio.Protocol):
                 return True
             self._waiter = loop.create_future()
             await self._waiter
+            if self._event:
+                return True
         data = self._received[0] if len(self._received) == 1 else b"".join(self._received)
         self._received.clear()
         if self._received_bytes > READ_BYTES_MAX:
             self._transport.resume_reading()
-        self._tally.received_bytes += self._received_bytes
-        self._counts.received_bytes += self._received_bytes
         self._received_bytes = 0
+        self._hand_over(data)
+        return True
+
+    def _hand_over(self, data: bytes) -> None:
+        self._tally.received_bytes += len(data)
+        self._counts.received_bytes += len(data)
         self.deadline = float("inf")  # what takes time from here on is ours
         self._session.receive(data)
-        return True
+
+    def _answer(self, data: bytes, waiter: asyncio.Future[None]) -> None:
+        """Answer where the bytes come in, as far as nothing has to be waited for; the task waits on and has the rest.
+
+        Most commands ask nothing of anybody, and a turn of the event loop costs more than the answer.
+        """
+        try:
+            self._hand_over(data)
+            event = self._session.next_event()
+            while isinstance(event, MessageStarted):
+                self._begin_message(event.envelope)
+                event = self._session.next_event()
+        except Exception as error:  # noqa: BLE001 - the task fails of it
+            waiter.set_exception(error)
+            return
+        if isinstance(event, NeedData) and self._may_go_on:
+            self._flush()
+            self.deadline = self._next_deadline(asyncio.get_running_loop().time())
+            return
+        self._event = event
+        waiter.set_result(None)
+
+    @property
+    def _may_go_on(self) -> bool:
+        """Whether the next bytes may be waited for at once."""
+        is_blocked = self._writable is not None and not self._writable.done()
+        return not is_blocked and not self._door.is_draining and self._session.refusals == self._refusals_seen
 
     def _next_deadline(self, now: float) -> float:
         """Bytes that come one by one buy no time: a command line has one deadline, and so has a whole message.
