@@ -50,6 +50,7 @@ from readdress.smtp.tarpit import Tarpit
 from readdress.smtp.tls import Certificate
 from readdress.store.counted import CountedDatabase
 from readdress.store.database import Database, SchemaError, Transaction
+from readdress.telemetry import traces
 from readdress.workers import Worker, run_workers
 
 if TYPE_CHECKING:
@@ -252,6 +253,7 @@ class Service:
             token_retention_days=self.config.token_retention_days,
         )
         maintenance.start()
+        traces.start(os.environ)
         runner = asyncio.create_task(self._runner.run())
         try:
             await self._open_doors(sockets)
@@ -271,6 +273,7 @@ class Service:
             if self._checks:
                 self._checks.close()
             self.database.close()
+            traces.close()
 
     def stop(self) -> None:
         """End `run` as a signal would; to be called on its event loop."""

@@ -30,6 +30,7 @@ from readdress.gateway.wire import JSON, JSON_1_1, HttpResponse, write_error
 from readdress.inbox.arrivals import Arrivals
 from readdress.metrics import SUCCESS, UNKNOWN, counted
 from readdress.store.database import Database, StoreBusy, StoreError
+from readdress.telemetry import Part, traces
 
 log = logging.getLogger("readdress.gateway")
 access_log = logging.getLogger("readdress.access")
@@ -109,6 +110,8 @@ class Gateway:
         if operation:
             seconds = monotonic() - began
             counted.add_call(operation, code, seconds)
+            if traces.is_on:
+                _trace(scope, request_id, code, seconds)
             if self._settings.logs_access:
                 _log_access(_known(scope, request_id), code, seconds)
 
@@ -207,6 +210,19 @@ def _known(scope: AsgiScope, request_id: str) -> dict[str, Any]:
         "key_id": scope.get("key_id", "-"),
         "operation": scope.get("operation", UNKNOWN),
     }
+
+
+def _trace(scope: AsgiScope, request_id: str, code: str, seconds: float) -> None:
+    """A part of the caller's trace, if it is known who called: a stranger is not to decide what is recorded."""
+    operation = scope.get("operation", UNKNOWN)
+    traces.add(
+        operation,
+        Part.SERVER,
+        seconds,
+        {"operation": operation, "code": code, "request_id": request_id},
+        failure="" if code == SUCCESS else code,
+        fields=scope["headers"] if "key_id" in scope else (),
+    )
 
 
 def _log_access(known: dict[str, Any], code: str, seconds: float) -> None:

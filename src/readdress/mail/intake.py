@@ -7,6 +7,7 @@ comes in, so that none is held in memory; the accepting transaction makes it vis
 
 import logging
 from collections.abc import Awaitable, Callable, Collection
+from time import monotonic
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
@@ -29,6 +30,7 @@ from readdress.smtp.envelope import Envelope
 from readdress.smtp.grammar import Path
 from readdress.smtp.reply import Reply
 from readdress.store.database import Database, StoreError, StoreFull, Together, Transaction
+from readdress.telemetry import Part, traces
 
 if TYPE_CHECKING:
     from readdress.mail.authentication.verdicts import Verdicts
@@ -124,6 +126,7 @@ class Incoming:
         self._envelope = envelope
         self._peer = peer
         self.id = new_id()
+        self._began = monotonic()
         self._pieces: list[bytes] = []
         self._pieces_bytes = 0
         self._size_bytes = 0
@@ -150,6 +153,8 @@ class Incoming:
             await self.abort()
         said = " / ".join(map(str, dict.fromkeys(answers)))
         log.info(MESSAGE_LINE, self.id, self._envelope.sender.text, self._peer.address, said)
+        if traces.is_on:
+            self._trace_span(answers)
         return answers
 
     async def abort(self) -> None:
@@ -158,6 +163,23 @@ class Incoming:
             self._parts_staged = 0
             # What can't be dropped now is swept when its time is over.
             await _or_reply(self._database.write(lambda tx: messages.drop_staged(tx, self.id)))
+
+    def _trace_span(self, answers: list[Reply]) -> None:
+        """From the first byte of content to the reply; of several replies the worst is told."""
+        code = max(answer.code for answer in answers)
+        traces.add(
+            "message",
+            Part.SERVER,
+            monotonic() - self._began,
+            {
+                "message_id": self.id,
+                "protocol": self._peer.protocol,
+                "code": code,
+                "size_bytes": self._size_bytes,
+                "recipients": len(answers),
+            },
+            failure="" if code < 400 else str(code),
+        )
 
     def _take_part(self, *, is_last: bool) -> tuple[bytes, HeaderFacts]:
         """The pieces so far as a part; the first loses the results that claim to be ours (RFC 8601 §5)."""

@@ -22,6 +22,7 @@ from readdress.mail.transports import Job, Outcome, Result, Transport
 from readdress.metrics import UNKNOWN, counted
 from readdress.spool import queue
 from readdress.store.database import Database, StoreError, Transaction
+from readdress.telemetry import Part, traces
 
 log = logging.getLogger("readdress.mail")
 
@@ -174,6 +175,8 @@ class QueueRunner:
             )
             name = UNKNOWN if isinstance(transport, _Unknown) else entry.transport
             counted.deliveries[name, result.outcome.lower()] += 1
+            if traces.is_on:
+                _trace(entry, name, result.outcome, monotonic() - started)
             log.info(
                 "delivery %(delivery_id)s by %(transport)s: %(outcome)s %(reply)s",
                 {
@@ -273,6 +276,22 @@ class QueueRunner:
             return None
         queue.note_delay_told(tx, entry.delivery_id)
         return Action.DELAYED
+
+
+def _trace(entry: queue.Entry, transport: str, outcome: Outcome, seconds: float) -> None:
+    traces.add(
+        "delivery",
+        Part.CLIENT,
+        seconds,
+        {
+            "delivery_id": entry.delivery_id,
+            "message_id": entry.message_id,
+            "transport": transport,
+            "attempt": entry.attempts,
+            "outcome": outcome.value,
+        },
+        failure="" if outcome is Outcome.DELIVERED else outcome.value,
+    )
 
 
 def _as_told(action: Action, result: Result) -> Result:
