@@ -126,8 +126,21 @@ def test_a_message_is_released_to_a_real_address_and_stays(open_house: tuple[Hou
     assert b"Subject: onward" in mail.content
     released = next(one for one in message["Deliveries"] if one["DeliveryId"] == answers[0].json["DeliveryId"])
     assert (released["Transport"], released["Reasons"]) == ("relay", [{"Reason": "RELEASED"}])
+    assert message["Envelope"]["Recipients"] == [address.text]
     assert house.content_status(message_id) == 200
     assert [one["MessageId"] for one in house.http.inbox(house.instance.id, address.id)] == [message_id]
+
+
+def test_a_release_is_for_whom_it_names_whatever_recipient_its_transport_has(tmp_path: Path) -> None:
+    with SmtpSink(tmp_path / "sink") as sink:
+        host = {"type": "smtp", "host": "127.0.0.1", "port": sink.port, "tls": "none"}
+        transports = {"back": host, "store": host | {"recipient": "{local_part}@store.example"}}
+        with House(tmp_path / "house", transports, return_transport="back", **QUICKLY) as house:
+            message_id = house.send(house.publish().text)
+            query = {"recipient": "somebody@elsewhere.example", "transport": "store"}
+            assert release(house, message_id, **query).status == 200
+            house.wait_for_state(message_id, "DELIVERED")
+            assert [mail.recipients for mail in sink.mails()] == [["somebody@elsewhere.example"]]
 
 
 @pytest.mark.parametrize(

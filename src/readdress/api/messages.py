@@ -226,7 +226,8 @@ def delete_messages(tx: Transaction, caller: Caller, request: InboxRequest) -> D
 def get_message(tx: Transaction, caller: Caller, request: MessageRequest) -> GetMessageAnswer:
     """The message's envelope, every delivery in the instance and why, where it came from, and what happened to it."""
     message, deliveries = _get(tx, caller, request)
-    recipients = dict.fromkeys(recipient for delivery in deliveries for recipient in delivery.recipients)
+    came = [delivery for delivery in deliveries if not delivery.is_released]
+    recipients = dict.fromkeys(recipient for delivery in came for recipient in delivery.recipients)
     return GetMessageAnswer(
         message_id=message.id,
         received_timestamp=iso_8601(message.received_ms),

@@ -2,12 +2,11 @@
 
 from readdress.clock import new_id
 from readdress.inbox import messages
-from readdress.inbox.messages import Delivery, Notices, Reason, State
+from readdress.inbox.messages import RELEASED, Delivery, Notices, Reason, State
 from readdress.spool import queue
 from readdress.store.database import Transaction
 
 DROPPED = "DROPPED"
-RELEASED = "RELEASED"
 
 
 def retry(tx: Transaction, delivery_id: str) -> bool:

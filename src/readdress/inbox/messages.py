@@ -5,7 +5,7 @@ arrive before the message is accepted are staged: no reader sees them, and what 
 """
 
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -21,6 +21,10 @@ _AFTER_EVERY_ID = "g"
 
 class StagedContentSwept(Exception):
     """The sender took longer than staged content is kept; the message has to be sent again."""
+
+
+# The reason of a delivery that somebody asked for, of a message that is in an inbox already.
+RELEASED: Final = "RELEASED"
 
 
 class Reason(NamedTuple):
@@ -87,6 +91,10 @@ class Delivery(NamedTuple):
     state: State
     next_hop: str
     notices: list[Notices]
+
+    @property
+    def is_released(self) -> bool:
+        return any(reason.reason == RELEASED for reason in self.reasons)
 
 
 class InboxEntry(NamedTuple):

@@ -124,7 +124,7 @@ class Smtp:
 
     def _recipient_of(self, delivery: Delivery) -> str:
         local_part, _, domain = delivery.next_hop.rpartition("@")
-        if not self._recipient:
+        if not self._recipient or delivery.is_released:  # who releases a mail says whom it is for
             return delivery.next_hop
         return self._recipient.replace("{local_part}", local_part).replace("{domain}", domain)
 
