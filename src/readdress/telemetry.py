@@ -68,7 +68,7 @@ class Traces:
         self.is_on = True
 
     def close(self) -> None:
-        """Send what is still here; the SDK bounds the time that takes."""
+        """Send what is still here, for OTEL_EXPORTER_OTLP_TIMEOUT at most; nothing else may be waiting by then."""
         if self.is_on:
             self.is_on = False
             self._provider.shutdown()
