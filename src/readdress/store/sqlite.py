@@ -46,8 +46,6 @@ WAL_PAGES_MAX = 16_384
 SCAN_THREADS = 2
 BUSY_POLL_S = 0.005
 
-# Those who only look read pages where the system has them, without a copy of each; SQLite itself maps 2 GiB at most.
-MAPPED_BYTES_MAX = 2_147_418_112
 _CONNECTION_PRAGMAS = (
     "PRAGMA foreign_keys = ON",
     "PRAGMA wal_autocheckpoint = 0",
@@ -432,7 +430,6 @@ class SqliteDatabase:
             connection.execute(pragma)
         if read_only:
             connection.execute("PRAGMA query_only = ON")
-            connection.execute(f"PRAGMA mmap_size = {MAPPED_BYTES_MAX}")
         return connection
 
 
