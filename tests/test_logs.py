@@ -38,7 +38,8 @@ cli.main()
 
 
 def lines_of(process: ServiceProcess) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in process.errors.splitlines()]
+    whole, _, _ = process.errors.rpartition("\n")  # the last line may just be being written
+    return [json.loads(line) for line in whole.splitlines()]
 
 
 def from_logger(process: ServiceProcess, name: str) -> list[dict[str, Any]]:

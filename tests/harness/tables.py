@@ -47,8 +47,8 @@ _BROKEN = {
 }
 
 
-# What SQLite's triggers make of the rest.
-_DERIVED = ("address_number", "address_text", "sqlite_")
+# What follows from the rest, and the signs of life that a service gives in between.
+_DERIVED = ("address_number", "address_text", "node", "sqlite_")
 
 
 def dump(what: Path | Database) -> dict[str, list[tuple[Any, ...]]]:
