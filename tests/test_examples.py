@@ -43,6 +43,11 @@ def javascript(tmp_path: Path) -> Path:
     return folder
 
 
+def javascript_snippets() -> list[str]:
+    text = (ROOT / "docs" / "testing.md").read_text("utf-8")
+    return re.findall(r"^```js\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
 def run_node_test(folder: Path, file: str) -> str:
     environment = {**os.environ, "READDRESS": str(Path(sys.executable).with_name("readdress")), "NODE_NO_WARNINGS": "1"}
     done = subprocess.run(
@@ -57,9 +62,26 @@ def test_the_javascript_example_passes_its_tests(javascript: Path) -> None:
 
 
 def test_the_snippet_of_the_document_passes(javascript: Path) -> None:
-    (snippet,) = re.findall(r"^```js\n(.*?)^```$", (ROOT / "docs" / "testing.md").read_text(), re.MULTILINE | re.DOTALL)
+    snippet, _, _ = javascript_snippets()
     (javascript / "snippet.test.mjs").write_text(snippet)
     assert re.search(r"pass 1\b", run_node_test(javascript, "snippet.test.mjs"))
+
+
+def test_the_snippets_for_vitest_pass(javascript: Path) -> None:
+    vitest = PACKAGES / "node_modules" / "vitest" / "vitest.mjs"
+    if not vitest.is_file():
+        require("vitest is missing: `make test-deps` installs it")
+    _, setup, snippet = javascript_snippets()
+    (javascript / "readdress.setup.mjs").write_text(setup)
+    (javascript / "published.test.mjs").write_text(snippet)
+    config = 'export default { test: { globalSetup: "./readdress.setup.mjs", include: ["published.test.mjs"] } };'
+    (javascript / "vitest.config.mjs").write_text(config)
+    environment = {**os.environ, "READDRESS": str(Path(sys.executable).with_name("readdress")), "NO_COLOR": "1"}
+    done = subprocess.run(
+        ["node", vitest, "run"], cwd=javascript, env=environment, capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"Tests +1 passed", done.stdout)
 
 
 def test_a_program_that_is_missing_is_named(javascript: Path) -> None:
