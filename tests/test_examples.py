@@ -78,7 +78,13 @@ def test_the_snippets_for_vitest_pass(javascript: Path) -> None:
     (javascript / "vitest.config.mjs").write_text(config)
     environment = {**os.environ, "READDRESS": str(Path(sys.executable).with_name("readdress")), "NO_COLOR": "1"}
     done = subprocess.run(
-        ["node", vitest, "run"], cwd=javascript, env=environment, capture_output=True, text=True, timeout=100, check=False
+        ["node", vitest, "run"],
+        cwd=javascript,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"Tests +1 passed", done.stdout)

@@ -12,6 +12,7 @@ from harness.access_keys import create_key, disable_key
 from harness.browser import Browser
 from harness.instance import Instance, Published
 from harness.process import ServiceProcess
+from harness.stored import wait_until
 from readdress.console.inbox import STREAMS_MAX, STREAMS_OF_A_SESSION_MAX, Streams, file_name
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>\u202e"
@@ -188,6 +189,21 @@ def test_a_session_listens_to_few_inboxes_at_a_time(person: Browser, instance: I
     assert [stream.response.status for stream in streams] == [200] * STREAMS_OF_A_SESSION_MAX + [204]
     for stream in streams:
         stream.close()
+
+
+def test_who_has_gone_leaves_room_for_others(person: Browser, instance: Instance, home: str) -> None:
+    address = instance.publish()
+    path = f"{_inbox(home, address)}/events?seen="
+    for _ in range(STREAMS_OF_A_SESSION_MAX):
+        _Stream(person, path).close()
+    wait_until(lambda: _is_admitted(person, path))
+
+
+def _is_admitted(person: Browser, path: str) -> bool:
+    stream = _Stream(person, path)
+    status = stream.response.status
+    stream.close()
+    return status == 200
 
 
 def test_who_may_no_longer_hears_no_more(

@@ -3,11 +3,13 @@
 import asyncio
 import re
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any, Final
 from urllib.parse import quote
 
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from readdress.api.messages import ListMessagesAnswer, ListMessagesRequest
 from readdress.console import mail_view
@@ -92,27 +94,41 @@ class Listening:
         await visit.call("ListMessages", EmailAddressId=visit.address_id, MaxResults=1)  # refused here, if at all
         if not self._streams.enter(visit.token):
             return Response(status_code=204)  # which tells a browser not to ask again
-        return StreamingResponse(self._events(visit), media_type="text/event-stream")
+        return _Stream(self._events(visit), partial(self._streams.leave, visit.token))
 
     async def _events(self, visit: Visit) -> AsyncIterator[str]:
+        """The data of an event is what has come; it has none where only something has gone."""
         seen = visit.query.get("seen", "")
-        try:
-            yield "retry: 2000\n\n"
-            for _ in range(_STREAM_LOOKS):
-                client = await visit.desk.find_client(visit.token)  # who signed out, or may no longer, hears no more
-                if client is None or client.is_closing:
-                    return
-                request = _NewerRequest(
-                    instance_id=visit.instance_id, email_address_id=visit.address_id, max_results=1, wait_ms=_LOOK_MS,
-                    seen=seen,
-                )  # fmt: skip
+        yield "retry: 2000\n\n"
+        for _ in range(_STREAM_LOOKS):
+            client = await visit.desk.find_client(visit.token)  # who signed out, or may no longer, hears no more
+            if client is None or client.is_closing:
+                return
+            request = _NewerRequest(
+                instance_id=visit.instance_id, email_address_id=visit.address_id, max_results=1, wait_ms=_LOOK_MS,
+                seen=seen,
+            )  # fmt: skip
+            try:
                 newest = _newest(await client.send("ListMessages", request))
-                yield f"event: mail\ndata: {newest}\n\n" if newest != seen else ": nothing new\n\n"
-                seen = newest
-        except ServiceError:
-            return
+            except ServiceError:
+                return
+            come = newest if newest > seen else ""  # ids are in the order of time
+            yield f"event: mail\ndata: {come}\n\n" if newest != seen else ": nothing new\n\n"
+            seen = newest
+
+
+class _Stream(StreamingResponse):
+    """Tells when it is over, however it ends: a client may be gone before the first word."""
+
+    def __init__(self, events: AsyncIterator[str], on_end: Callable[[], None]) -> None:
+        super().__init__(events, media_type="text/event-stream")
+        self._on_end = on_end
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
         finally:
-            self._streams.leave(visit.token)
+            self._on_end()
 
 
 async def confirm_empty(visit: Visit) -> Response:

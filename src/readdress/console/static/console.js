@@ -15,9 +15,9 @@ document.addEventListener("keydown", (event) => {
 // New mail: the server says that there is some, and htmx fetches the list.
 for (const list of document.querySelectorAll("[data-stream]")) {
   const stream = new EventSource(list.dataset.stream);
-  stream.addEventListener("mail", () => {
+  stream.addEventListener("mail", (event) => {
     htmx.trigger(list, "mail");
-    document.getElementById("news").textContent = "New mail has come.";
+    if (event.data) document.getElementById("news").textContent = "New mail has come.";
   });
   addEventListener("pagehide", () => stream.close());
 }
