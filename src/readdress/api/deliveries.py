@@ -6,6 +6,7 @@ from msgspec import Meta
 
 from readdress.api import paging, recent, spooled
 from readdress.api.access import Caller
+from readdress.api.messages import MessageRequest, list_own_deliveries
 from readdress.api.operation import Kind, Operations
 from readdress.api.shapes import (
     NO_CONTROLS,
@@ -73,11 +74,9 @@ class DropDeliveryRequest(DeliveryRequest):
     reason: Annotated[str, Meta(min_length=1, max_length=256), NO_CONTROLS] | None = None
 
 
-class ReleaseMessageRequest(Request):
+class ReleaseMessageRequest(MessageRequest):
     """Transport may be left out where there is only one; a repeated ClientToken releases once."""
 
-    instance_id: InstanceId
-    message_id: MessageId
     recipient: Annotated[str, Meta(min_length=1, max_length=320), NO_CONTROLS]
     transport: Annotated[str, Meta(min_length=1, max_length=100), NO_CONTROLS] | None = None
     client_token: ClientToken | None = None
@@ -140,15 +139,7 @@ def release_message(tx: Transaction, caller: Caller, request: ReleaseMessageRequ
     transport = _choose_transport(request.transport, caller)
     if parse_mailbox(request.recipient) is None:
         raise InvalidParameterException(f"Recipient: {request.recipient} is no mailbox that mail can be sent to.")
-    kept = [
-        delivery
-        for delivery in messages.list_deliveries(tx, request.message_id)
-        if delivery.instance_id == request.instance_id
-    ]
-    if not kept:
-        raise ResourceNotFoundException(
-            f"The message {request.message_id} does not exist in instance {request.instance_id}."
-        )
+    kept = list_own_deliveries(tx, request)
     delivery_id = spooled.release(tx, kept[0], recipient=request.recipient, transport=transport)
     if delivery_id is None:
         raise ResourceNotFoundException(
@@ -181,16 +172,16 @@ def _find(tx: Transaction, caller: Caller, request: DeliveryRequest) -> str:
 
 def _describe(tx: Transaction, entry: recent.Waiting) -> SpooledDelivery:
     attempts = queue.list_attempts(tx, entry.delivery_id)
-    has_failed = entry.due_ms == queue.NEVER_MS
+    state = entry.state(tx.now_ms)
     return SpooledDelivery(
         delivery_id=entry.delivery_id,
         message_id=entry.message_id,
         email_address_id=entry.address_id,
         email_address=entry.address,
         transport=entry.transport,
-        state=entry.state(tx.now_ms),
+        state=state,
         attempts=entry.attempts,
         queued_timestamp=iso_8601(entry.queued_ms),
-        due_timestamp=None if has_failed else iso_8601(entry.due_ms),
+        due_timestamp=None if state == "FAILED" else iso_8601(entry.due_ms),
         last_reply=attempts[-1].reply if attempts else None,
     )

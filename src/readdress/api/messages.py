@@ -314,17 +314,29 @@ def resolve_recipient(tx: Transaction, caller: Caller, request: ResolveRecipient
 
 def _get(tx: Transaction, caller: Caller, request: MessageRequest) -> tuple[messages.Message, list[messages.Delivery]]:
     instances.get(tx, account=caller.scope.account, instance_id=request.instance_id)
+    deliveries = list_own_deliveries(tx, request)
+    message = messages.find(tx, request.message_id)
+    if message is None:
+        raise _missing(request)
+    return message, deliveries
+
+
+def list_own_deliveries(tx: Transaction, request: MessageRequest) -> list[messages.Delivery]:
+    """The message's in the instance; those of others are nobody's business here. Raises ResourceNotFoundException."""
     deliveries = [
         delivery
         for delivery in messages.list_deliveries(tx, request.message_id)
-        if delivery.instance_id == request.instance_id  # those of others are nobody's business here
+        if delivery.instance_id == request.instance_id
     ]
-    message = messages.find(tx, request.message_id) if deliveries else None
-    if message is None:
-        raise ResourceNotFoundException(
-            f"The message {request.message_id} does not exist in instance {request.instance_id}."
-        )
-    return message, deliveries
+    if not deliveries:
+        raise _missing(request)
+    return deliveries
+
+
+def _missing(request: MessageRequest) -> ResourceNotFoundException:
+    return ResourceNotFoundException(
+        f"The message {request.message_id} does not exist in instance {request.instance_id}."
+    )
 
 
 def _reasons(reasons: list[messages.Reason]) -> list[Reason]:

@@ -51,12 +51,13 @@ async def search(visit: Visit) -> Response:
 async def show(visit: Visit) -> Response:
     address = await describe(visit, visit.address_id)
     activity = await _find_activity(visit)
+    flow = _flow(activity)
     return visit.render(
         "address.html",
         address=address,
         activity=activity,
-        flow=_flow(activity),
-        chart=draw_bars("Mail of the last hour by the minute", _flow(activity)) if activity else "",
+        flow=flow,
+        chart=draw_bars("Mail of the last hour by the minute", flow) if activity else "",
         others=await _others(visit, activity),
         relation=await find_relation(visit, address),
         may_trace=visit.may("ListEvents"),
