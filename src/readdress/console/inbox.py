@@ -155,7 +155,7 @@ async def show_message(visit: Visit) -> Response:
         message=message,
         subject=visible(message.subject),
         view=view,
-        raw=visible(raw[:RAW_CHARS_MAX].decode("utf-8", "replace").replace("\r\n", "\n")),
+        raw=_readable(raw) if shown == "raw" else "",
         is_raw_whole=len(raw) <= RAW_CHARS_MAX,
         shown=shown,
         safe=safe,
@@ -163,6 +163,10 @@ async def show_message(visit: Visit) -> Response:
         verdicts=_verdicts(message.authentication or {}),
         aliases=await _aliases(visit, message.deliveries),
     )
+
+
+def _readable(raw: bytes) -> str:
+    return visible(raw[:RAW_CHARS_MAX].decode("utf-8", "replace").replace("\r\n", "\n"))
 
 
 async def show_html(visit: Visit) -> Response:
