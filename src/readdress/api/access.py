@@ -69,6 +69,7 @@ class Caller(NamedTuple):
             )
 
 
+@lru_cache(maxsize=1024)
 def caller_of(key: AccessKey, *, region: str, quotas: Quotas, transports: frozenset[str]) -> Caller:
     """Who calls with that key, once it is known that they have its secret."""
     return Caller(key.id, Scope(key.account, region), parse_policy_once(key.policy), quotas, transports)

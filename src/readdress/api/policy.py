@@ -57,8 +57,13 @@ class Policy(NamedTuple):
 
     def allows(self, action: str, resource: str) -> bool:
         """Some statement allows it, and none denies it."""
-        covering = [statement for statement in self.statements if statement.covers(action, resource)]
-        return bool(covering) and all(statement.allows for statement in covering)
+        is_allowed = False
+        for statement in self.statements:
+            if statement.covers(action, resource):
+                if not statement.allows:
+                    return False
+                is_allowed = True
+        return is_allowed
 
 
 def parse_policy(text: str | bytes) -> Policy:

@@ -4,7 +4,6 @@ The order of the checks is contract: size → signature → operation → shape 
 fails inside is logged with the request's id, and the caller reads InternalServiceException and nothing more.
 """
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from time import monotonic
@@ -95,16 +94,17 @@ class Gateway:
         began = monotonic()
         code = SUCCESS
         try:
-            response = await self._answer(scope, receive, request_id)
-        except ServiceError as error:
-            code = error.code
-            is_rpc = any(name == b"x-amz-target" for name, _ in scope["headers"])
-            response = write_error(error, JSON_1_1 if is_rpc else JSON)
+            response = await self._pipeline(scope, receive, request_id)
         except ConnectionLost:
             scope["extensions"][faulty.ABORT]["abort"]()
             while (await receive())["type"] != "http.disconnect":
                 pass
             return
+        except Exception as error:  # noqa: BLE001 - a bug's text is for the log
+            refusal = error if isinstance(error, ServiceError) else _refusal_of(error, scope, request_id)
+            code = refusal.code
+            is_rpc = any(name == b"x-amz-target" for name, _ in scope["headers"])
+            response = write_error(refusal, JSON_1_1 if is_rpc else JSON)
         await _send(send, response, request_id)
         operation = scope.get("operation", UNKNOWN)
         if operation:
@@ -115,32 +115,10 @@ class Gateway:
             if self._settings.logs_access:
                 _log_access(_known(scope, request_id), code, seconds)
 
-    async def _answer(self, scope: AsgiScope, receive: Receive, request_id: str) -> HttpResponse:
-        try:
-            return await self._pipeline(scope, receive, request_id)
-        except (ServiceError, ConnectionLost):
-            raise
-        except StoreBusy:
-            raise ThrottlingException(
-                "Others are changing the same resources; nothing was changed. Try again."
-            ) from None
-        except StoreError:
-            log.exception("request %(request_id)s: the store failed", _known(scope, request_id))
-            raise ServiceUnavailableException(
-                "The service cannot store or read now. Try again, with the same ClientToken if there was one."
-            ) from None
-        except asyncio.CancelledError:
-            raise
-        except Exception:
-            log.exception("request %(request_id)s failed", _known(scope, request_id))
-            raise InternalServiceException(
-                f"Request processing failed. Give the request id {request_id} to the operator."
-            ) from None
-
     async def _pipeline(self, scope: AsgiScope, receive: Receive, request_id: str) -> HttpResponse:
         """A call, from its bytes to its answer."""
-        body = await _read_body(scope, receive, self._settings.request_bytes_max)
-        request = HttpRequest(scope["method"], scope["raw_path"], scope["query_string"], scope["headers"], body)
+        request = HttpRequest(scope["method"], scope["raw_path"], scope["query_string"], scope["headers"])
+        request.body = await _read_body(request, receive, self._settings.request_bytes_max)
         if request.path in self._own_paths:
             scope["operation"] = ""  # it is none
             return await self._show(request, scope)
@@ -202,6 +180,19 @@ class Gateway:
         return _FINE
 
 
+def _refusal_of(error: Exception, scope: AsgiScope, request_id: str) -> ServiceError:
+    """What the caller reads of a failure that is not theirs."""
+    if isinstance(error, StoreBusy):
+        return ThrottlingException("Others are changing the same resources; nothing was changed. Try again.")
+    if isinstance(error, StoreError):
+        log.error("request %(request_id)s: the store failed", _known(scope, request_id), exc_info=error)
+        return ServiceUnavailableException(
+            "The service cannot store or read now. Try again, with the same ClientToken if there was one."
+        )
+    log.error("request %(request_id)s failed", _known(scope, request_id), exc_info=error)
+    return InternalServiceException(f"Request processing failed. Give the request id {request_id} to the operator.")
+
+
 def _known(scope: AsgiScope, request_id: str) -> dict[str, Any]:
     """What the log may say of a request; `operation` and `key_id` are in the scope once they have been checked."""
     return {
@@ -233,11 +224,11 @@ def _log_access(known: dict[str, Any], code: str, seconds: float) -> None:
     )
 
 
-async def _read_body(scope: AsgiScope, receive: Receive, bytes_max: int) -> bytes:
+async def _read_body(request: HttpRequest, receive: Receive, bytes_max: int) -> bytes:
     """The whole body. Raises RequestEntityTooLargeException as soon as it is known to be too large."""
-    for name, value in scope["headers"]:
-        if name == b"content-length" and value.isdigit() and int(value) > bytes_max:
-            raise _too_large(bytes_max)
+    length = request.header(b"content-length") or ""
+    if length.isdecimal() and int(length) > bytes_max:
+        raise _too_large(bytes_max)
     pieces: list[bytes] = []
     size, more = 0, True
     while more:
@@ -258,8 +249,9 @@ async def _send(send: Send, response: HttpResponse, request_id: str) -> None:
     headers = [
         (b"x-amzn-requestid", request_id.encode()),
         (b"content-type", response.content_type.encode()),
-        (b"content-length", str(len(response.body)).encode()),
+        (b"content-length", b"%d" % len(response.body)),
     ]
-    headers += [(name.encode(), value.encode()) for name, value in response.headers.items()]
+    if response.headers:
+        headers += [(name.encode(), value.encode()) for name, value in response.headers.items()]
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
     await send({"type": "http.response.body", "body": response.body})

@@ -1,6 +1,11 @@
-"""HTTP on the socket: uvicorn's, with a bound on a request's head, one send an answer, typed errors for no HTTP."""
+"""HTTP on the socket: uvicorn's, with a bound on a request's head, one send an answer, typed errors for no HTTP.
+
+A connection has one deadline, for its next request to come in or to begin, and one timer that looks at it now and then:
+to start and stop a timer for each request costs more than to parse it.
+"""
 
 import asyncio
+import math
 from typing import Any, ClassVar, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -19,7 +24,8 @@ class HttpProtocol(HttpToolsProtocol):
     connections_max: ClassVar[int]
     request_s: ClassVar[float]
     _head_bytes = 0
-    _deadline: asyncio.TimerHandle | None = None
+    _deadline = math.inf  # of the loop's clock
+    _timer: asyncio.TimerHandle | None = None
 
     @classmethod
     def with_limits(cls, *, connections_max: int, request_s: float) -> type["HttpProtocol"]:
@@ -32,27 +38,41 @@ class HttpProtocol(HttpToolsProtocol):
             refusal = ServiceUnavailableException("Too many connections. Try again later.")
             self._refuse("503 Service Unavailable", refusal)
         else:
-            self._await_request()
+            self._deadline = self.loop.time() + self.request_s
+            self._look_at_deadline()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_waiting()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
         self._head_bytes = 0
-        self._await_request()
+        self._deadline = self.loop.time() + self.request_s
         super().on_message_begin()
 
     def on_message_complete(self) -> None:
-        self._stop_waiting()
+        self._deadline = math.inf
         super().on_message_complete()
 
+    def on_response_complete(self) -> None:
+        """In uvicorn's place, but for the timer that it starts here."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        elif self._deadline == math.inf:  # no next request has begun
+            self._deadline = self.loop.time() + self.timeout_keep_alive
+
     def on_url(self, url: bytes) -> None:
-        self._count(url)
+        self._count(len(url))
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._count(name, value)
+        self._count(len(name) + len(value))
         super().on_header(name, value)
 
     def send_400_response(self, msg: str) -> None:
@@ -75,17 +95,17 @@ class HttpProtocol(HttpToolsProtocol):
         self.transport.write(b"\r\n".join(lines) + b"\r\n\r\n" + response.body)
         self.transport.close()
 
-    def _await_request(self) -> None:
-        self._stop_waiting()
-        self._deadline = self.loop.call_later(self.request_s, self.transport.close)
+    def _look_at_deadline(self) -> None:
+        """Close when it has passed; else look again when it will have, if it is not moved by then."""
+        left_s = self._deadline - self.loop.time()
+        if left_s <= 0:
+            self.transport.close()
+        else:
+            soon_s = min(left_s, self.request_s, self.timeout_keep_alive)
+            self._timer = self.loop.call_later(soon_s, self._look_at_deadline)
 
-    def _stop_waiting(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-
-    def _count(self, *parts: bytes) -> None:
-        self._head_bytes += sum(map(len, parts)) + 4  # the punctuation around them
+    def _count(self, size: int) -> None:
+        self._head_bytes += size + 4  # the punctuation around them
         if self._head_bytes > HEAD_BYTES_MAX:
             raise ValueError("the head of the request is too large")  # the parser turns it into a 400
 

@@ -26,18 +26,16 @@ _INTEGER = re.compile(r"-?\d{1,18}", re.ASCII)
 
 @dataclass(frozen=True)
 class _Route:
-    """An operation's path in segments; where `members` has a name, the segment is that member's value."""
+    """An operation's path in segments by their places: those that are fixed, and those that are members' values."""
 
     operation: Operation
-    segments: tuple[bytes, ...]
-    members: tuple[str, ...]
+    fixed_at: tuple[int, ...]
+    fixed: list[bytes]
+    members: tuple[tuple[int, str], ...]
     query_types: dict[str, type]
 
     def match(self, segments: list[bytes]) -> bool:
-        return all(
-            member or segment == given
-            for segment, member, given in zip(self.segments, self.members, segments, strict=True)
-        )
+        return [segments[at] for at in self.fixed_at] == self.fixed
 
 
 class Router:
@@ -47,7 +45,8 @@ class Router:
         self._routes: dict[tuple[str, int], list[_Route]] = {}
         for operation in operations:
             route = _route(operation)
-            self._routes.setdefault((operation.binding.method, len(route.segments)), []).append(route)
+            length = len(route.fixed) + len(route.members)
+            self._routes.setdefault((operation.binding.method, length), []).append(route)
 
     def read(self, request: HttpRequest) -> tuple[Operation, dict[str, Any]]:
         """The operation and its members' values.
@@ -72,13 +71,14 @@ def write(answer: Answer) -> HttpResponse:
 
 
 def _route(operation: Operation) -> _Route:
-    segments = operation.binding.path.split("/")
+    segments = list(enumerate(operation.binding.path.split("/")))
     hints = get_type_hints(operation.request)
     wire_names = {field.encode_name: field.name for field in msgspec.structs.fields(operation.request)}
     return _Route(
         operation,
-        tuple(segment.encode() for segment in segments),
-        tuple(segment.strip("{}") if segment.startswith("{") else "" for segment in segments),
+        tuple(at for at, segment in segments if not segment.startswith("{")),
+        [segment.encode() for _, segment in segments if not segment.startswith("{")],
+        tuple((at, segment.strip("{}")) for at, segment in segments if segment.startswith("{")),
         {name: _plain_type(hints[wire_names[member]]) for name, member in operation.binding.query.items()},
     )
 
@@ -98,12 +98,12 @@ def _read_members(route: _Route, segments: list[bytes], request: HttpRequest) ->
     values = decode_object(request.body) if request.method not in {"GET", "DELETE"} else {}
     if route.query_types and request.query:
         values |= _read_query(route, request.query)
-    for member, segment in zip(route.members, segments, strict=True):
-        if member:
-            try:
-                values[member] = unquote_to_bytes(segment).decode()
-            except UnicodeDecodeError:
-                raise operation.refusal(InvalidParameterException, f"{member}: is not UTF-8.") from None
+    for at, member in route.members:
+        segment = segments[at]
+        try:
+            values[member] = (unquote_to_bytes(segment) if b"%" in segment else segment).decode()
+        except UnicodeDecodeError:
+            raise operation.refusal(InvalidParameterException, f"{member}: is not UTF-8.") from None
     return values
 
 

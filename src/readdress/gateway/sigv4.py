@@ -24,6 +24,9 @@ WINDOW_MS = 300_000
 AUTHORIZATION_BYTES_MAX = 4_096
 
 _UNRESERVED = "-_.~"
+_NEEDED = ("host", "x-amz-date")
+# Without dots, empty segments or what is encoded: it stands for itself, as a path with ids does.
+_PLAIN_PATH = re.compile(rb"(?:/[A-Za-z0-9_~-]+)+")
 # Parsed by hand, since strptime takes longer than the whole signature.
 _TIMESTAMP = re.compile(r"(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z", re.ASCII)
 
@@ -35,25 +38,30 @@ class HttpRequest:
 
     __slots__ = ("_headers", "body", "method", "path", "query")
 
-    def __init__(self, method: str, path: bytes, query: bytes, headers: Headers, body: bytes) -> None:
+    def __init__(self, method: str, path: bytes, query: bytes, headers: Headers, body: bytes = b"") -> None:
         self.method = method
         self.path = path
         self.query = query
         self.body = body
-        self._headers: dict[bytes, bytes] = {}
-        for name, value in headers:
-            trimmed = value.strip()
-            first = self._headers.get(name)
-            self._headers[name] = trimmed if first is None else first + b"," + trimmed
+        self._headers = dict(headers)
+        if len(self._headers) < len(headers):  # some are there several times
+            self._headers = _join(headers)
 
     def header(self, name: bytes) -> str | None:
         """The header's value, several of them joined by commas; bytes beyond ASCII become Latin-1 characters."""
         value = self._headers.get(name)
-        return None if value is None else value.decode("latin-1")
+        return None if value is None else value.strip().decode("latin-1")
 
     def canonical_header(self, name: str) -> str:
         """The value as it is signed: trimmed, and every run of spaces one space; no byte is lost, UTF-8 or not."""
         return b" ".join(self._headers.get(name.encode(), b"").split()).decode("utf-8", "surrogateescape")
+
+
+def _join(headers: Headers) -> dict[bytes, bytes]:
+    joined: dict[bytes, bytes] = {}
+    for name, value in headers:
+        joined[name] = joined[name] + b"," + value.strip() if name in joined else value.strip()
+    return joined
 
 
 class Authorization(NamedTuple):
@@ -78,6 +86,13 @@ def read_authorization(request: HttpRequest) -> Authorization:
         raise MissingAuthenticationTokenException(
             "Missing Authentication Token: sign the request with Signature Version 4."
         )
+    before, found, signature = header.rpartition(", Signature=")
+    if found and signature and "," not in signature:  # last, as in SDKs: all before it is the same for a day
+        return Authorization(*_parse_once(f"{before}, Signature=-")[:-1], signature)
+    return _parse_authorization(header)
+
+
+def _parse_authorization(header: str) -> Authorization:
     algorithm, _, rest = header.partition(" ")
     if algorithm != ALGORITHM or len(header) > AUTHORIZATION_BYTES_MAX:
         raise IncompleteSignatureException(f"Authorization header requires the algorithm {ALGORITHM}.")
@@ -92,6 +107,9 @@ def read_authorization(request: HttpRequest) -> Authorization:
         )
     access_key_id, date, region, service, _ = credential
     return Authorization(access_key_id, date, region, service, signed_headers, signature)
+
+
+_parse_once = lru_cache(maxsize=1024)(_parse_authorization)
 
 
 def verify(
@@ -120,16 +138,8 @@ def verify(
 
 def canonical_request(request: HttpRequest, signed_headers: Sequence[str], body_hash: str) -> str:
     headers = "".join([f"{name}:{request.canonical_header(name)}\n" for name in signed_headers])
-    return "\n".join(
-        (
-            request.method,
-            canonical_path(request.path),
-            canonical_query(request.query),
-            headers,
-            ";".join(signed_headers),
-            body_hash,
-        )
-    )
+    path, query = canonical_path(request.path), canonical_query(request.query)
+    return f"{request.method}\n{path}\n{query}\n{headers}\n{';'.join(signed_headers)}\n{body_hash}"
 
 
 def string_to_sign(canonical: str, authorization: Authorization, timestamp: str) -> str:
@@ -148,6 +158,8 @@ def signing_key(secret: str, date: str, region: str, service: str) -> bytes:
 
 def canonical_path(path: bytes) -> str:
     """Dot segments removed, then every byte encoded again: SDKs sign the path as sent, so what was encoded is twice."""
+    if _PLAIN_PATH.fullmatch(path):
+        return path.decode()
     if b"//" in path or b"/." in path:
         path = _normalize(path)
     return quote(path, safe="/" + _UNRESERVED)
@@ -192,22 +204,25 @@ def _check_scope(authorization: Authorization, timestamp: str, *, region: str, s
 
 def _check_signed_headers(request: HttpRequest, signed_headers: Sequence[str]) -> None:
     """What decides the meaning of a request must be signed: host and date, and in JSON 1.1 the operation."""
-    needed = ["host", "x-amz-date"]
-    if request.header(b"x-amz-target") is not None:
-        needed.append("x-amz-target")
+    needed = _NEEDED if request.header(b"x-amz-target") is None else (*_NEEDED, "x-amz-target")
     missing = [name for name in needed if name not in signed_headers]
     if missing:
         raise IncompleteSignatureException(f"SignedHeaders has to name {', '.join(missing)}.")
 
 
-def _check_time(timestamp: str, now_ms: int) -> None:
+@lru_cache(maxsize=1024)
+def _to_ms(timestamp: str) -> int:
     match = _TIMESTAMP.fullmatch(timestamp)
     try:
         year, month, day, hour, minute, second = map(int, match.groups() if match else ())
         signed_at = datetime(year, month, day, hour, minute, second, tzinfo=UTC)
     except ValueError:
         raise IncompleteSignatureException("X-Amz-Date has to be like 20150830T123600Z.") from None
-    signed_ms = int(signed_at.timestamp() * 1000)
+    return int(signed_at.timestamp() * 1000)
+
+
+def _check_time(timestamp: str, now_ms: int) -> None:
+    signed_ms = _to_ms(timestamp)
     if signed_ms < now_ms - WINDOW_MS:
         earliest = _basic_iso(now_ms - WINDOW_MS)
         raise InvalidSignatureException(

@@ -120,6 +120,7 @@ class SqliteDatabase:
         self._waiting: deque[_Job] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None  # where a batch is under way
         self._snapshot_of: asyncio.AbstractEventLoop | None = None
+        self._found: dict[tuple[Any, ...], Row | None] = {}  # in this snapshot: the key of all who call, as a rule
         self._is_closed = False
         # Whoever holds the baton has the writing connection to itself, from BEGIN to COMMIT.
         self._baton = threading.Lock()
@@ -183,11 +184,16 @@ class SqliteDatabase:
             raise _store_error(error) from error
 
     async def find(self, query: Query, **parameters: Any) -> Row | None:
-        self._shares_snapshot()
+        is_shared = self._shares_snapshot()
+        asked = (query, *parameters.items())
+        if asked in self._found:
+            return self._found[asked]
         try:
             row: Row | None = self._reading.execute(query, parameters).fetchone()
         except sqlite3.Error as error:
             raise _store_error(error) from error
+        if is_shared:
+            self._found[asked] = row
         return row
 
     async def scan(self, work: Work[T]) -> T:
@@ -244,6 +250,7 @@ class SqliteDatabase:
 
     def _drop_snapshot(self) -> None:
         self._snapshot_of = None
+        self._found.clear()
         with contextlib.suppress(sqlite3.Error):  # closed meanwhile
             self._reading.execute("ROLLBACK")
 
