@@ -24,7 +24,7 @@ from readdress.api.shapes import (
     TagMap,
 )
 from readdress.clock import iso_8601, new_id
-from readdress.directory import addresses, aliases, instances, search, settings, tags
+from readdress.directory import addresses, aliases, instances, search, settings
 from readdress.errors import (
     DuplicateResourceException,
     IdempotencyException,
@@ -148,7 +148,12 @@ def create_email_address(tx: Transaction, caller: Caller, request: CreateEmailAd
 @operations.declare(f"GET {_PATH}", kind=Kind.READ, resources=[_ADDRESS])
 def describe_email_address(tx: Transaction, caller: Caller, request: EmailAddressRequest) -> DescribeEmailAddressAnswer:
     """The address, its tags, and the alias that forwards to it, if one does."""
-    address = _get(tx, caller, request)
+    address, found_tags = addresses.describe(
+        tx,
+        account=caller.scope.account,
+        instance_id=request.instance_id,
+        address_id=request.email_address_id,
+    )
     return DescribeEmailAddressAnswer(
         email_address_id=address.id,
         email_address_arn=caller.scope.address_arn(address.instance_id, address.id),
@@ -158,7 +163,7 @@ def describe_email_address(tx: Transaction, caller: Caller, request: EmailAddres
         create_timestamp=iso_8601(address.created_ms),
         modified_timestamp=iso_8601(address.modified_ms),
         alias_configurations=_configurations(address),
-        tags=tags.of(tx, address.id),
+        tags=found_tags,
     )
 
 

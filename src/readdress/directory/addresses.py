@@ -103,6 +103,18 @@ def get(tx: Transaction, *, account: str, instance_id: str, address_id: str) -> 
     return EmailAddress(*row)
 
 
+def describe(
+    tx: Transaction, *, account: str, instance_id: str, address_id: str
+) -> tuple[EmailAddress, dict[str, str]]:
+    """The address and its tags, by one statement. Raises as `get` does."""
+    rows = tx.all(sql.describe_address, id=address_id, instance_id=instance_id, account=account)
+    if not rows:
+        instances.get(tx, account=account, instance_id=instance_id)
+        raise not_found(address_id, instance_id)
+    found = {key: value for *_, key, value in rows if key is not None}
+    return EmailAddress(*rows[0][:-2]), found
+
+
 def lock(tx: Transaction, *, instance_id: str, address_id: str) -> None:
     """Hold the address still until this transaction commits."""
     tx.lock(sql.lock_addresses, instance_id=instance_id, one_id=address_id, other_id=address_id)

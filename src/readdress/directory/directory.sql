@@ -45,6 +45,17 @@ JOIN instance i ON i.id = e.instance_id
 LEFT JOIN alias r ON r.primary_id = e.id
 WHERE e.id = :id AND e.instance_id = :instance_id AND i.account = :account;
 
+-- describe_address
+-- find_address with the tags, a row for each of them; one row without, where there are none.
+SELECT e.id, e.instance_id, e.address, e.display_name, e.description, e.created_ms, e.modified_ms, r.alias_id,
+    t.key, t.value
+FROM email_address e
+JOIN instance i ON i.id = e.instance_id
+LEFT JOIN alias r ON r.primary_id = e.id
+LEFT JOIN tag t ON t.resource_id = e.id
+WHERE e.id = :id AND e.instance_id = :instance_id AND i.account = :account
+ORDER BY t.key;
+
 -- lock_addresses
 -- The rows that a change is about, in ascending order, so that two changes can't wait for each other. It is the order
 -- of keys, for these are all that mail knows of its recipients when it locks them.
