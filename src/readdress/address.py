@@ -1,6 +1,7 @@
 """The text `local_part@domain`: split, and folded into the key under which the directory finds it."""
 
 import unicodedata
+from functools import lru_cache
 from typing import NamedTuple
 
 import idna
@@ -18,7 +19,12 @@ class Address(NamedTuple):
     @property
     def key(self) -> str:
         """The form under which the directory finds it: `fold(local_part)@fold_domain(domain)`."""
-        return f"{fold(self.local_part)}@{fold_domain(self.domain)}"
+        return _key(self)
+
+
+@lru_cache(maxsize=1_024)  # it is asked for several times for each message
+def _key(address: Address) -> str:
+    return f"{fold(address.local_part)}@{fold_domain(address.domain)}"
 
 
 def split_address(text: str) -> Address:

@@ -71,58 +71,30 @@ class Intake:
 
         Who is `waiting` for an inbox is told once something is in it.
         """
-        self._database = database
-        self._hostname = hostname
-        self._dispatcher = dispatcher or Dispatcher()
-        self._notifier = notifier or Notifier(hostname=hostname, dispatcher=self._dispatcher)
-        self._checks = checks
-        self._on_queued = on_queued
-        self._waiting = waiting
+        self.database = database
+        self.hostname = hostname
+        self.dispatcher = dispatcher or Dispatcher()
+        self.notifier = notifier or Notifier(hostname=hostname, dispatcher=self.dispatcher)
+        self.checks = checks
+        self.on_queued = on_queued
+        self.waiting = waiting
 
     async def check_recipient(self, recipient: Path) -> Reply:
         try:
-            return await routing.check(self._database, _address(recipient))
+            return await routing.check(self.database, _address(recipient))
         except StoreError:
             log.warning("cannot look up a recipient", exc_info=True)
             return reply.STORE_TROUBLE
 
     def begin_message(self, envelope: Envelope, peer: Peer) -> "Incoming":
-        return Incoming(
-            self._database,
-            hostname=self._hostname,
-            dispatcher=self._dispatcher,
-            notifier=self._notifier,
-            checks=self._checks,
-            on_queued=self._on_queued,
-            waiting=self._waiting,
-            envelope=envelope,
-            peer=peer,
-        )
+        return Incoming(self, envelope, peer)
 
 
 class Incoming:
     """One message on its way in, under the id that it will have."""
 
-    def __init__(
-        self,
-        database: Database,
-        *,
-        hostname: str,
-        dispatcher: Dispatcher,
-        notifier: Notifier,
-        checks: SenderChecks | None,
-        on_queued: Callable[[], None],
-        waiting: Arrivals | None,
-        envelope: Envelope,
-        peer: Peer,
-    ) -> None:
-        self._database = database
-        self._hostname = hostname
-        self._dispatcher = dispatcher
-        self._notifier = notifier
-        self._checks = checks
-        self._on_queued = on_queued
-        self._waiting = waiting
+    def __init__(self, intake: Intake, envelope: Envelope, peer: Peer) -> None:
+        self._intake = intake
         self._envelope = envelope
         self._peer = peer
         self.id = new_id()
@@ -144,8 +116,8 @@ class Incoming:
     async def accept(self) -> list[Reply]:
         last_part, facts = self._take_part(is_last=True)
         refusal = self._trouble or _refuse(facts)
-        if self._checks and not refusal:
-            self._verdicts = await self._checks.check(
+        if self._intake.checks and not refusal:
+            self._verdicts = await self._intake.checks.check(
                 lambda: self._load(last_part), self._size_bytes, envelope=self._envelope, peer=self._peer
             )
         answers = [refusal] * len(self._envelope.recipients) if refusal else await self._store(last_part, facts)
@@ -162,7 +134,7 @@ class Incoming:
         if self._parts_staged:
             self._parts_staged = 0
             # What can't be dropped now is swept when its time is over.
-            await _or_reply(self._database.write(lambda tx: messages.drop_staged(tx, self.id)))
+            await _or_reply(self._intake.database.write(lambda tx: messages.drop_staged(tx, self.id)))
 
     def _trace_span(self, answers: list[Reply]) -> None:
         """From the first byte of content to the reply; of several replies the worst is told."""
@@ -191,14 +163,14 @@ class Incoming:
             if self._facts.has_results:
                 from readdress.mail.authentication.results import strip_results
 
-                content = strip_results(content, self._hostname)
+                content = strip_results(content, self._intake.hostname)
         self._size_bytes += len(content)
         return content, self._facts
 
     async def _load(self, last_part: bytes) -> bytes:
         """The whole content, of which all but the last part is in the database."""
         parts = [
-            await self._database.read(lambda tx, part=part: messages.part_of(tx, self.id, part))  # type: ignore[misc]
+            await self._intake.database.read(lambda tx, part=part: messages.part_of(tx, self.id, part))  # type: ignore[misc]
             for part in range(self._parts_staged)
         ]
         return b"".join([*(part for part in parts if part is not None), last_part])
@@ -215,14 +187,14 @@ class Incoming:
             )
 
         self._parts_staged += 1
-        self._trouble = await _or_reply(self._database.write(stage, together=TOGETHER))
+        self._trouble = await _or_reply(self._intake.database.write(stage, together=TOGETHER))
 
     async def _store(self, last_part: bytes, facts: HeaderFacts) -> list[Reply]:
         def store(tx: Transaction) -> tuple[list[Reply], list[messages.Delivery]]:
             arrived, answers = self._route_all(tx, facts)
             message = self._message(tx, facts)
             messages.insert(tx, message)
-            deliveries = self._dispatcher.deliver(tx, self.id, arrived)
+            deliveries = self._intake.dispatcher.deliver(tx, self.id, arrived)
             if self._parts_staged:
                 messages.unstage_content(tx, self.id)
             messages.insert_content(tx, message_id=self.id, part=self._parts_staged, content=last_part)
@@ -232,7 +204,7 @@ class Incoming:
             return answers, deliveries
 
         try:
-            stored = await _or_reply(self._database.write(store, together=TOGETHER))
+            stored = await _or_reply(self._intake.database.write(store, together=TOGETHER))
         except _RouteRefused as refused:
             return refused.answers
         if isinstance(stored, Reply):
@@ -240,11 +212,11 @@ class Incoming:
         answers, deliveries = stored
         for delivery in deliveries:
             if delivery.state is messages.State.QUEUED:
-                self._on_queued()
+                self._intake.on_queued()
             else:
                 counted.stored[delivery.transport] += 1
-        if self._waiting is not None:
-            self._waiting.tell(delivery.address_id for delivery in deliveries)
+        if self._intake.waiting is not None:
+            self._intake.waiting.tell(delivery.address_id for delivery in deliveries)
         return answers
 
     def _confirm(self, tx: Transaction, message: messages.Message, deliveries: list[messages.Delivery]) -> None:
@@ -252,7 +224,7 @@ class Incoming:
         for delivery in deliveries:
             if delivery.notices and delivery.state is messages.State.DELIVERED:
                 done = Result(Outcome.DELIVERED, "", "2.1.5")
-                self._notifier.tell(tx, Action.DELIVERED, message, delivery, done)
+                self._intake.notifier.tell(tx, Action.DELIVERED, message, delivery, done)
 
     def _route_all(self, tx: Transaction, facts: HeaderFacts) -> tuple[list[Arrival], list[Reply]]:
         """Every destination once, whatever leads to it, and a reply for every recipient. Raises _RouteRefused for none.
@@ -310,7 +282,7 @@ class Incoming:
 
     def _trace(self, now_ms: int) -> str:
         """What we put on top: what we found out about the message, and how it came."""
-        results = self._verdicts.results_field(self._hostname) if self._verdicts else ""
+        results = self._verdicts.results_field(self._intake.hostname) if self._verdicts else ""
         return results + self._received_field(now_ms)
 
     def _received_field(self, now_ms: int) -> str:
@@ -324,7 +296,7 @@ class Incoming:
         named = f"\r\n\tfor <{recipients[0].path.text}>" if len(recipients) == 1 else ""
         return (
             f"Received: from {self._peer.ehlo}{_literal(self._peer.address)}\r\n"
-            f"\tby {self._hostname} with {protocol} id {self.id}{named};\r\n\t{rfc_5322(now_ms)}\r\n"
+            f"\tby {self._intake.hostname} with {protocol} id {self.id}{named};\r\n\t{rfc_5322(now_ms)}\r\n"
         )
 
 

@@ -1,7 +1,6 @@
 """What a mail server asks of the program behind it, and what it tells of the other end of a connection."""
 
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from readdress.smtp.envelope import Envelope
 from readdress.smtp.grammar import Path
@@ -12,8 +11,7 @@ from readdress.smtp.session import Protocol as SmtpProtocol
 UNIX_PEER = "unix"
 
 
-@dataclass(frozen=True)
-class Peer:
+class Peer(NamedTuple):
     """The other end of a connection, as a Received field wants it."""
 
     address: str

@@ -8,50 +8,50 @@ from readdress.smtp.grammar import Path
 from readdress.smtp.reply import Reply
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class NeedData:
     """Nothing to do before more bytes come."""
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class RecipientGiven:
     """Answer with `answer_recipient`."""
 
     recipient: Path
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class MessageStarted:
     """Content follows."""
 
     envelope: Envelope
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class ContentReceived:
     """A piece of the content, unstuffed."""
 
     content: bytes
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class MessageEnded:
     """Answer with `answer_message`; a message with a `refusal` is already answered, and must be dropped."""
 
     refusal: Reply | None
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class MessageAbandoned:
     """The sender thought better of it between two chunks: drop the message, nobody waits for an answer."""
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class TlsAgreed:
     """Send what is outgoing, shake hands, and say so with `tls_started`; no byte may have come in between."""
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Closed:
     """Send what is outgoing and close."""
 

@@ -97,7 +97,9 @@ def _parse_path(text: str) -> tuple[Path, str] | None:
 
 def parse_parameters(text: str) -> dict[str, str] | None:
     """` KEY=VALUE KEY` by keyword in capitals; None when malformed or given twice."""
-    if text and not text.startswith(" "):
+    if not text:
+        return {}
+    if not text.startswith(" "):
         return None
     parameters: dict[str, str] = {}
     for word in filter(None, text.split(" ")):

@@ -65,7 +65,7 @@ def read_rcpt(rest: str, *, is_extended: bool, smtputf8: bool) -> Recipient | Re
     parameters = grammar.parse_parameters(tail)
     if parameters is None:
         return reply.SYNTAX_ERROR
-    if parameters.keys() - (_RCPT if is_extended else _NONE):
+    if parameters and parameters.keys() - (_RCPT if is_extended else _NONE):
         return reply.UNKNOWN_PARAMETER
     if path.needs_smtputf8 and not smtputf8:
         return reply.RECIPIENT_NEEDS_SMTPUTF8
@@ -81,6 +81,8 @@ def read_rcpt(rest: str, *, is_extended: bool, smtputf8: bool) -> Recipient | Re
 def _refuse_mail(parameters: dict[str, str] | None, *, is_extended: bool, message_bytes_max: int) -> Reply | None:
     if parameters is None:
         return reply.SYNTAX_ERROR
+    if not parameters:
+        return None
     if parameters.keys() - (_MAIL if is_extended else _NONE):
         return reply.UNKNOWN_PARAMETER
     size = parameters.get("SIZE", "0")

@@ -4,6 +4,7 @@ Whether a refusal is temporary (4xx) or permanent (5xx) is decided here, in one 
 the sender's fault, so it is never a 5xx.
 """
 
+from functools import lru_cache
 from typing import NamedTuple
 
 
@@ -19,6 +20,7 @@ class Reply(NamedTuple):
     def __str__(self) -> str:
         return f"{self.code} {self.enhanced} {self.text}" if self.enhanced else f"{self.code} {self.text}"
 
+    @lru_cache(maxsize=256)  # noqa: B019 - nearly all of them are those below
     def encode(self) -> bytes:
         return f"{self}\r\n".encode()
 

@@ -46,6 +46,8 @@ Protocol: TypeAlias = Literal["SMTP", "ESMTP", "LMTP"]
 
 
 class State(Enum):
+    __hash__ = object.__hash__  # an Enum's own is written in Python, and a state is looked up for every command
+
     START = "before EHLO"
     READY = "no mail transaction"
     SENDER = "MAIL was accepted"
