@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("readdress.mail")
 
-MESSAGE_LINE = Line("message %(message_id)s from <%(sender)s> (%(peer)s): %(reply)s")
+MESSAGE_LINE = Line("readdress.mail", "message %(message_id)s from <%(sender)s> (%(peer)s): %(reply)s")
 
 T = TypeVar("T")
 
@@ -124,7 +124,7 @@ class Incoming:
         if self._parts_staged and not any(answer.is_positive for answer in answers):
             await self.abort()
         said = " / ".join(map(str, dict.fromkeys(answers)))
-        log.info(MESSAGE_LINE, self.id, self._envelope.sender.text, self._peer.address, said)
+        MESSAGE_LINE.write(self.id, self._envelope.sender.text, self._peer.address, said)
         if traces.is_on:
             self._trace_span(answers)
         return answers

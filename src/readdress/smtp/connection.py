@@ -9,7 +9,7 @@ import logging
 import select
 import sys
 from dataclasses import dataclass, field
-from typing import Final, cast
+from typing import cast
 
 from readdress.faults import ConnectionLost
 from readdress.metrics import counted
@@ -31,6 +31,7 @@ from readdress.smtp.grammar import Path
 from readdress.smtp.peers import PeerRecord, Peers
 from readdress.smtp.reply import Reply
 from readdress.smtp.session import IN_MESSAGE, Limits, Session, State
+from readdress.smtp.tally import Tally, end_of
 from readdress.smtp.tarpit import Tarpit
 from readdress.smtp.tls import Certificate
 
@@ -39,18 +40,6 @@ log = logging.getLogger("readdress.smtp")
 # A connection holds about this much of a message at a time; past it, the sender waits.
 READ_BYTES_MAX = 65_536
 TLS_HANDSHAKE_S_MAX = 60.0
-
-# What the log calls the end of a session after our last word; any other last word is a refusal.
-_ENDS: Final[dict[Reply | None, str]] = {
-    None: "lost",
-    reply.CLOSING: "quit",
-    reply.TIMED_OUT: "timed-out",
-    reply.SHUTTING_DOWN: "shut-down",
-    reply.TOO_MANY_ERRORS: "too-many-errors",
-    reply.SESSION_USED_UP: "too-many-messages",
-    reply.EARLY_TALKER: "early-talker",
-    reply.STORE_TROUBLE: "failed",
-}
 
 
 @dataclass(frozen=True)
@@ -88,17 +77,6 @@ class Door:
         self.counts = counted.doors[self.name]
 
 
-@dataclass
-class _Tally:
-    """What the log says of a session."""
-
-    messages_accepted: int = 0
-    messages_refused: int = 0
-    recipients_accepted: int = 0
-    recipients_refused: int = 0
-    received_bytes: int = 0
-
-
 class Connection(asyncio.Protocol):
     """Serves one connection from its greeting to its end."""
 
@@ -123,7 +101,7 @@ class Connection(asyncio.Protocol):
         self._is_lost = False
         self._transport: asyncio.Transport
         self._began_s = asyncio.get_running_loop().time()
-        self._tally = _Tally()
+        self._tally = Tally()
         self.deadline = float("inf")
         self._line_deadline = float("inf")
         self._message_deadline: float | None = None
@@ -235,25 +213,16 @@ class Connection(asyncio.Protocol):
         self._log_end()
 
     def _log_end(self) -> None:
-        """One line without a word of the peer's but a name whose characters were checked (RFC 5321 §4.1.2)."""
-        tally = self._tally
-        end = _ENDS.get(self._session.last_word, "refused")
+        end = end_of(self._session.last_word)
         self._counts.sessions[end] += 1
-        log.info(
-            "session peer=%(peer)s proxy=%(proxy)s door=%(door)s ehlo=%(ehlo)s tls=%(tls)s "
-            "messages_accepted=%(messages_accepted)d messages_refused=%(messages_refused)d "
-            "recipients_accepted=%(recipients_accepted)d recipients_refused=%(recipients_refused)d "
-            "received_bytes=%(received_bytes)d duration_ms=%(duration_ms)d end=%(end)s",
-            {
-                "peer": self._peer_address,
-                "proxy": self._proxy or "-",
-                "door": self._door.name,
-                "ehlo": self._session.ehlo or "-",
-                "tls": self._tls or "-",
-                **vars(tally),
-                "duration_ms": round((asyncio.get_running_loop().time() - self._began_s) * 1000),
-                "end": end,
-            },
+        self._tally.write(
+            peer=self._peer_address,
+            proxy=self._proxy,
+            door=self._door.name,
+            ehlo=self._session.ehlo,
+            tls=self._tls,
+            duration_s=asyncio.get_running_loop().time() - self._began_s,
+            end=end,
         )
 
     # The conversation.
