@@ -33,6 +33,7 @@ def measure(calls):
 """
 _PLUGIN = f"""{_LOOP}
 from pathlib import Path
+import boto3
 from readdress.testing.running import RunningServices
 from readdress.testing.scope import Readdress
 
@@ -44,8 +45,14 @@ connect, instance = mine.connect, mine.instance_id
 primary, alias = mine.publish("primary"), mine.publish("alias")
 pair = {{"InstanceId": instance, "EmailAddressId": primary.id, "AliasConfiguration": {{"EmailAddressId": alias.id}}}}
 
+own = boto3.client("connect", **mine.client_options)
+
 def describe():
     connect.describe_instance(InstanceId=instance)
+    return 1
+
+def describe_by_http():
+    own.describe_instance(InstanceId=instance)
     return 1
 
 def change():
@@ -63,6 +70,7 @@ def begin_and_end():
 
 measure({{
     "{DESCRIBE}": describe,
+    "{DESCRIBE}, by a client of one's own": describe_by_http,
     "alias change in a test": change,
     "mail in a test": mail,
     "begin and end of a test": begin_and_end,

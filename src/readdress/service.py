@@ -191,7 +191,8 @@ class Service:
         )
         http = partial(HttpServer, protocol=http_protocol, drain_s=config.drain_ms / 1000)
         gateway = self._gateway()
-        self._http = http(Mount(gateway, self._build_console) if console_door.is_open(config) else gateway)
+        self.application: Application = Mount(gateway, self._build_console) if console_door.is_open(config) else gateway
+        self._http = http(self.application)
         self._metrics = http(self._exposition) if config.metrics else None
 
     def _mail_server(self, name: str, *, certificate: Certificate | None, peers: Peers, tarpit: Tarpit) -> SmtpServer:

@@ -7,9 +7,11 @@ from typing import Any
 import boto3
 import pytest
 from botocore.config import Config
-from botocore.exceptions import ConnectionClosedError
+from botocore.exceptions import ConnectionClosedError, ReadTimeoutError
 
+from harness.stored import wait_until
 from readdress.testing import Published, Readdress
+from readdress.testing.exchange import connect_directly
 
 ASSOCIATE = "AssociateEmailAddressAlias"
 
@@ -29,10 +31,14 @@ def pair(readdress: Readdress, support: Published) -> dict[str, Any]:
     }
 
 
-@pytest.fixture
-def once(readdress: Readdress) -> Any:
-    """A client that never tries again."""
-    client = boto3.client("connect", config=Config(retries={"total_max_attempts": 1}), **readdress.client_options)
+@pytest.fixture(params=["by HTTP", "directly"])
+def once(readdress: Readdress, request: pytest.FixtureRequest) -> Any:
+    """A client that never tries again: one of the program's own, and one like the fixture's."""
+    config = Config(retries={"total_max_attempts": 1}, read_timeout=2)
+    client = boto3.client("connect", config=config, **readdress.client_options)
+    if request.param == "directly":
+        running = readdress._running
+        connect_directly(client, running.service.application, running.begin)
     yield client
     client.close()
 
@@ -174,3 +180,12 @@ def test_faults_end_with_the_test(readdress: Readdress, _: int) -> None:
     assert readdress.faults.list() == []
     readdress.connect.describe_instance(InstanceId=readdress.instance_id)
     readdress.faults.fail("DescribeInstance", "AccessDeniedException")
+
+
+def test_what_a_client_has_stopped_waiting_for_is_done_all_the_same(
+    readdress: Readdress, once: Any, support: Published, pair: dict[str, Any]
+) -> None:
+    readdress.faults.fail(ASSOCIATE, delay_ms=2_500, times=1)
+    with pytest.raises(ReadTimeoutError):
+        once.associate_email_address_alias(**pair)
+    wait_until(lambda: is_associated(readdress, support))

@@ -14,9 +14,11 @@ from readdress.listening import listen
 from readdress.service import DEV_KEY, Service, places, run_in_loop
 from readdress.store.sqlite import SqliteDatabase
 from readdress.testing.clock import AdvancedClock
+from readdress.testing.exchange import connect_directly
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
+    from concurrent.futures import Future
     from pathlib import Path
 
     from readdress.store.database import Transaction
@@ -101,6 +103,7 @@ class RunningService:
             # together anew for every request, which takes it as long as the answer takes us.
             config = Config(proxies={}, user_agent="readdress-testing")
             self._connect = boto3.session.Session().client("connect", config=config, **self.client_options)
+            connect_directly(self._connect, self.service.application, self.begin)
         return self._connect
 
     def change(self, work: Callable[[Transaction], T]) -> T:
@@ -111,15 +114,19 @@ class RunningService:
         return self.wait(self.service.database.scan(work))
 
     def wait(self, work: Coroutine[Any, Any, T], *, timeout_s: float = CALL_S_MAX) -> T:
-        """What a coroutine gives on the service's event loop."""
-        if not self._thread.is_alive():
-            work.close()
-            raise RuntimeError("the service has died; its log says why") from self._failure
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        """What a coroutine gives on the service's event loop; it ends when nobody waits for it any more."""
+        future = self.begin(work)
         try:
             return future.result(timeout_s)
         finally:
             future.cancel()
+
+    def begin(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Start a coroutine on the service's event loop."""
+        if not self._thread.is_alive():
+            work.close()
+            raise RuntimeError("the service has died; its log says why") from self._failure
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def stop(self) -> None:
         if self._connect is not None:
