@@ -19,11 +19,11 @@ from measure import Missing
 from readdress.gateway.sigv4 import (
     ALGORITHM,
     Authorization,
-    HttpRequest,
     canonical_request,
     signing_key,
     string_to_sign,
 )
+from readdress.gateway.wire import HttpRequest
 
 REGION = "us-east-1"
 # Each request stands in the file behind its length. What is sent twice, because the file was too short, is counted.

@@ -25,13 +25,13 @@ from readdress.api.policy import ALLOW_EVERYTHING
 from readdress.api.rates import Rate, Rates
 from readdress.clock import Clock
 from readdress.config import UNIX_PREFIX, Config, ConfigError, split_host_port
-from readdress.console.mount import Mount
+from readdress.console.mount import PREFIX, Mount
 from readdress.databases import find_connections_max, has_text_index, is_postgres, open_database
 from readdress.directory import instances, routing, settings
 from readdress.faults import Faults
 from readdress.gateway.app import Gateway, Settings
-from readdress.gateway.faulty import ERRORS, FaultyHttpProtocol
-from readdress.gateway.protocol import HttpProtocol
+from readdress.gateway.faulty import ERRORS
+from readdress.gateway.protocol import HttpSettings
 from readdress.gateway.server import Application, HttpServer
 from readdress.gateway.wire import HttpResponse
 from readdress.inbox.arrivals import Arrivals
@@ -186,14 +186,19 @@ class Service:
         self._lmtp = door("lmtp") if config.lmtp else None
         self._smtp_tls = door("smtp_tls") if config.smtp_tls else None
         self._socketmap = self._socketmap_server() if config.socketmap else None
-        http_protocol = (FaultyHttpProtocol if config.dev else HttpProtocol).with_limits(
-            connections_max=config.http_connections_max, request_s=config.request_timeout_ms / 1000
+        self.gateway = self._build_gateway()
+        has_pages = console_door.is_open(config)
+        http = HttpSettings(
+            connections_max=config.http_connections_max,
+            request_s=config.request_timeout_ms / 1000,
+            body_bytes_max=config.request_bytes_max,
         )
-        http = partial(HttpServer, protocol=http_protocol, drain_s=config.drain_ms / 1000)
-        gateway = self._gateway()
-        self.application: Application = Mount(gateway, self._build_console) if console_door.is_open(config) else gateway
-        self._http = http(self.application)
-        self._metrics = http(self._exposition) if config.metrics else None
+        self._http = HttpServer(
+            Mount(self._build_console) if has_pages else None,
+            http._replace(answer_call=self.gateway.answer, pages=PREFIX.encode() if has_pages else None),
+            drain_s=config.drain_ms / 1000,
+        )
+        self._metrics = HttpServer(self._exposition, http, drain_s=config.drain_ms / 1000) if config.metrics else None
 
     def _mail_server(self, name: str, *, certificate: Certificate | None, peers: Peers, tarpit: Tarpit) -> SmtpServer:
         """The door that the setting of that name opens."""
@@ -313,7 +318,7 @@ class Service:
             await self._metrics.start(sockets["metrics"])
         self._is_ready = True
 
-    def _gateway(self) -> Gateway:
+    def _build_gateway(self) -> Gateway:
         config = self.config
         return Gateway(
             database=self.database,

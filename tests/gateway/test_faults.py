@@ -11,7 +11,7 @@ from harness.process import DEV_INSTANCE, ServiceProcess
 from readdress.errors import AccessDeniedException, UnknownOperationException
 from readdress.faults import Faults
 from readdress.gateway import faulty
-from readdress.gateway.sigv4 import HttpRequest
+from readdress.gateway.wire import HttpRequest
 
 PATH = "/_readdress/faults"
 
@@ -104,14 +104,16 @@ def test_without_dev_there_is_no_such_path(start_service: Callable[..., ServiceP
     made.close()
 
 
-@pytest.mark.parametrize(("client_address", "is_let_in"), [("127.0.0.1", True), ("::1", True), ("192.0.2.1", False)])
+@pytest.mark.parametrize(
+    ("client_address", "is_let_in"), [("127.0.0.1", True), ("::1", True), ("192.0.2.1", False), ("-", False)]
+)
 def test_another_machine_is_refused(client_address: str, is_let_in: bool) -> None:
-    request = HttpRequest("GET", faulty.PATH, b"", [], b"")
+    request = HttpRequest("GET", faulty.PATH, b"", [], peer=client_address)
     faults = Faults(operations=(), errors=())
     if is_let_in:
-        assert faulty.answer(faults, request, (client_address, 1)).status == 200
+        assert faulty.answer(faults, request).status == 200
     else:
         with pytest.raises(AccessDeniedException):
-            faulty.answer(faults, request, (client_address, 1))
+            faulty.answer(faults, request)
     with pytest.raises(UnknownOperationException):
-        faulty.answer(None, request, (client_address, 1))
+        faulty.answer(None, request)

@@ -15,7 +15,8 @@ from harness.process import ServiceProcess
 from harness.signed_request import SignedRequest
 from readdress.errors import InvalidSignatureException, ServiceError
 from readdress.gateway import sigv4
-from readdress.gateway.sigv4 import Authorization, HttpRequest
+from readdress.gateway.sigv4 import Authorization
+from readdress.gateway.wire import HttpRequest
 
 VECTORS = Path(__file__).parent.parent / "vectors" / "sigv4"
 VECTOR_SECRET = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"

@@ -8,7 +8,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from harness.http_client import HttpAnswer, HttpClient
-from readdress.gateway.sigv4 import HttpRequest
+from readdress.gateway.wire import HttpRequest
 
 
 @dataclass

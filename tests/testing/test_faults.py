@@ -38,7 +38,7 @@ def once(readdress: Readdress, request: pytest.FixtureRequest) -> Any:
     client = boto3.client("connect", config=config, **readdress.client_options)
     if request.param == "directly":
         running = readdress._running
-        connect_directly(client, running.service.application, running.begin)
+        connect_directly(client, running.service.gateway, running.begin)
     yield client
     client.close()
 

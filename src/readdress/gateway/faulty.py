@@ -6,29 +6,16 @@ left, POST adds one, DELETE clears them.
 
 import asyncio
 import ipaddress
-from typing import Any
 
 import msgspec
 
 from readdress.errors import AccessDeniedException, InvalidParameterException, ServiceError, UnknownOperationException
 from readdress.faults import ConnectionLost, Fault, FaultError, Faults
-from readdress.gateway.protocol import HttpProtocol
-from readdress.gateway.sigv4 import HttpRequest
-from readdress.gateway.wire import JSON, HttpResponse
+from readdress.gateway.wire import JSON, HttpRequest, HttpResponse
 
 PATH = b"/_readdress/faults"
-# Where the connection's end is in an ASGI scope.
-ABORT = "readdress.abort"
 
 ERRORS: dict[str, type[ServiceError]] = {error.__name__: error for error in ServiceError.__subclasses__()}
-
-
-class FaultyHttpProtocol(HttpProtocol):
-    """A connection that the application may drop."""
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self.scope["extensions"] = {ABORT: {"abort": self.transport.abort}}
 
 
 async def strike(fault: Fault) -> None:
@@ -42,11 +29,11 @@ async def strike(fault: Fault) -> None:
         raise error
 
 
-def answer(faults: Faults | None, request: HttpRequest, client: Any) -> HttpResponse:
+def answer(faults: Faults | None, request: HttpRequest) -> HttpResponse:
     """Raises UnknownOperationException where there are no faults, AccessDeniedException from elsewhere."""
     if faults is None:
         raise UnknownOperationException("There are faults in development only: start the service with --dev.")
-    if not client or not ipaddress.ip_address(client[0]).is_loopback:
+    if not _is_here(request.peer):
         raise AccessDeniedException("Faults are asked for on the service's own machine.")
     if request.method == "GET":
         return HttpResponse(200, JSON, msgspec.json.encode({"Faults": faults.list()}))
@@ -56,6 +43,13 @@ def answer(faults: Faults | None, request: HttpRequest, client: Any) -> HttpResp
         faults.clear()
         return HttpResponse(200, JSON, b"{}")
     raise UnknownOperationException("Faults are listed by GET, asked for by POST and cleared by DELETE.")
+
+
+def _is_here(peer: str) -> bool:
+    try:
+        return ipaddress.ip_address(peer).is_loopback
+    except ValueError:
+        return False
 
 
 def _add(faults: Faults, body: bytes) -> Fault:

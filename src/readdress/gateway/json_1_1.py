@@ -7,8 +7,7 @@ import msgspec
 from readdress.api.operation import Operation, Operations
 from readdress.api.shapes import Answer
 from readdress.errors import UnknownOperationException
-from readdress.gateway.sigv4 import HttpRequest
-from readdress.gateway.wire import JSON_1_1, HttpResponse, decode_object
+from readdress.gateway.wire import JSON_1_1, HttpRequest, HttpResponse, decode_object
 
 TARGET_PREFIX = "AmazonConnectService."
 

@@ -1,60 +1,105 @@
-"""HTTP on the socket: uvicorn's, with a bound on a request's head, one send an answer, typed errors for no HTTP.
+"""HTTP on the socket: uvicorn's server and parser, and from the last byte of a call straight to the gateway.
+
+Pages are an ASGI application, which uvicorn serves. A call of the API needs none of what ASGI is for, and its messages
+to and fro took longer than the signature; so calls are taken here: bounded in head and body, answered in the order in
+which they came, each answer by one send, and what is no HTTP gets a typed error.
 
 A connection has one deadline, for its next request to come in or to begin, and one timer that looks at it now and then:
 to start and stop a timer for each request costs more than to parse it.
 """
 
 import asyncio
+import logging
 import math
-from typing import Any, ClassVar, cast
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any, ClassVar, NamedTuple, TypeAlias, cast
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+import httptools
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from readdress.clock import new_id
 from readdress.errors import SerializationException, ServiceError, ServiceUnavailableException
-from readdress.gateway.wire import JSON, write_error
+from readdress.faults import ConnectionLost
+from readdress.gateway.wire import JSON, HttpRequest, HttpResponse, write_error
 from readdress.metrics import UNKNOWN, counted
 
+log = logging.getLogger("readdress.gateway")
+
 HEAD_BYTES_MAX = 65_536
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+AnswerCall: TypeAlias = Callable[[HttpRequest], Awaitable[HttpResponse]]
+
+
+class HttpSettings(NamedTuple):
+    """What the connections of one listening socket share; what begins with `pages` is left to the ASGI application.
+
+    `connections_max` at a time, and `request_s` seconds for a request to come in, however it drips. Without
+    `answer_call` everything is for the ASGI application.
+    """
+
+    connections_max: int
+    request_s: float
+    body_bytes_max: int
+    answer_call: AnswerCall | None = None
+    pages: bytes | None = None
+
+
+class _Call:
+    """A request on its way in, and then in the queue for its answer."""
+
+    __slots__ = ("is_complete", "keeps_alive", "pieces", "request", "size")
+
+    def __init__(self, request: HttpRequest, *, keeps_alive: bool) -> None:
+        self.request = request
+        self.keeps_alive = keeps_alive
+        self.pieces: list[bytes] = []
+        self.size = 0
+        self.is_complete = False
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """One HTTP connection; `with_limits` gives the class that uvicorn is to use."""
+    """One HTTP connection; `with_settings` gives the class that uvicorn is to use."""
 
-    connections_max: ClassVar[int]
-    request_s: ClassVar[float]
+    settings: ClassVar[HttpSettings]
+    _heads: ClassVar[dict[int, tuple[Any, bytes]]]  # by status: the server's own fields, and all of them as bytes
     _head_bytes = 0
     _deadline = math.inf  # of the loop's clock
     _timer: asyncio.TimerHandle | None = None
+    _coming: _Call | None = None
+    _is_deaf = False
 
     @classmethod
-    def with_limits(cls, *, connections_max: int, request_s: float) -> type["HttpProtocol"]:
-        """`connections_max` at a time, and `request_s` seconds for a request to come in, however it drips."""
-        return type(cls.__name__, (cls,), {"connections_max": connections_max, "request_s": request_s})
+    def with_settings(cls, settings: HttpSettings) -> type["HttpProtocol"]:
+        return type(cls.__name__, (cls,), {"settings": settings, "_heads": {}})
+
+    # From the event loop and uvicorn.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(cast("asyncio.Transport", _OneWrite(cast("asyncio.Transport", transport))))
-        if len(self.connections) > self.connections_max:
+        self._calls: deque[_Call] = deque()
+        self._out = _OneWrite(cast("asyncio.Transport", transport))
+        super().connection_made(cast("asyncio.Transport", self._out))
+        if len(self.connections) > self.settings.connections_max:
             refusal = ServiceUnavailableException("Too many connections. Try again later.")
             self._refuse("503 Service Unavailable", refusal)
         else:
-            self._deadline = self.loop.time() + self.request_s
+            self._deadline = self.loop.time() + self.settings.request_s
             self._look_at_deadline()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._calls.clear()
         super().connection_lost(exc)
 
-    def on_message_begin(self) -> None:
-        self._head_bytes = 0
-        self._deadline = self.loop.time() + self.request_s
-        super().on_message_begin()
-
-    def on_message_complete(self) -> None:
-        self._deadline = math.inf
-        super().on_message_complete()
+    def shutdown(self) -> None:
+        """Answer what is there and close."""
+        if self._calls:
+            self._calls[-1].keeps_alive = False
+        else:
+            super().shutdown()
 
     def on_response_complete(self) -> None:
         """In uvicorn's place, but for the timer that it starts here."""
@@ -67,6 +112,13 @@ class HttpProtocol(HttpToolsProtocol):
         elif self._deadline == math.inf:  # no next request has begun
             self._deadline = self.loop.time() + self.timeout_keep_alive
 
+    # From the parser.
+
+    def on_message_begin(self) -> None:
+        self._head_bytes = 0
+        self._deadline = self.loop.time() + self.settings.request_s
+        super().on_message_begin()
+
     def on_url(self, url: bytes) -> None:
         self._count(len(url))
         super().on_url(url)
@@ -74,6 +126,135 @@ class HttpProtocol(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         self._count(len(name) + len(value))
         super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        url = httptools.parse_url(self.url)
+        pages = self.settings.pages
+        is_page = self.settings.answer_call is None or (pages is not None and url.path.startswith(pages))
+        if self._is_deaf or self._is_mixed(is_page=is_page):
+            self._is_deaf = True
+        elif is_page:
+            super().on_headers_complete()
+        else:
+            self._begin_call(url.path, url.query or b"")
+
+    def on_body(self, body: bytes) -> None:
+        call = self._coming
+        if call is None:
+            if not self._is_deaf:
+                super().on_body(body)
+            return
+        call.size += len(body)
+        if call.size <= self.settings.body_bytes_max:
+            call.pieces.append(body)
+        elif not call.request.is_too_large:
+            self._refuse_body(call)
+
+    def on_message_complete(self) -> None:
+        self._deadline = math.inf
+        call, self._coming = self._coming, None
+        if call is None:
+            if not self._is_deaf:
+                super().on_message_complete()
+        elif not call.request.is_too_large:
+            call.request.body = b"".join(call.pieces)
+            self._complete(call)
+
+    # A call: begun with its head, complete with its body, answered when those before it are.
+
+    def _begin_call(self, path: bytes, query: bytes) -> None:
+        peer = self.client[0] if self.client else "-"
+        request = HttpRequest(self.parser.get_method().decode("ascii"), path, query, self.headers, peer=peer)
+        keeps_alive = self.parser.should_keep_alive() and self.parser.get_http_version() != "1.0"
+        self._coming = call = _Call(request, keeps_alive=keeps_alive)
+        self._calls.append(call)
+        length = request.header(b"content-length")
+        if length is not None and int(length) > self.settings.body_bytes_max:
+            self._refuse_body(call)
+        elif self.expect_100_continue and len(self._calls) == 1:
+            self.transport.write(_CONTINUE)
+
+    def _refuse_body(self, call: _Call) -> None:
+        """Before the rest of it has come, which is read and forgotten."""
+        call.request.is_too_large = True
+        call.pieces.clear()
+        self._complete(call)
+
+    def _complete(self, call: _Call) -> None:
+        call.is_complete = True
+        if self._calls[0] is call:
+            self._start(call)
+        else:
+            self.flow.pause_reading()
+
+    def _start(self, call: _Call) -> None:
+        task = self.loop.create_task(self._answer(call))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def _answer(self, call: _Call) -> None:
+        assert self.settings.answer_call is not None
+        try:
+            response = await self.settings.answer_call(call.request)
+        except ConnectionLost:  # as a fault wants it
+            self.transport.abort()
+            return
+        except Exception:
+            log.exception("request %s: there is no answer", call.request.id)
+            self.transport.abort()
+            return
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self._write(call, response)
+        self._calls.popleft()
+        if not call.keeps_alive:
+            self.transport.close()
+        elif self._calls:
+            if self._calls[0].is_complete:
+                self._start(self._calls[0])
+        else:
+            self.flow.resume_reading()
+            if self._deadline == math.inf:  # no next request has begun
+                self._deadline = self.loop.time() + self.timeout_keep_alive
+
+    def _write(self, call: _Call, response: HttpResponse) -> None:
+        head = b"%bx-amzn-requestid: %b\r\ncontent-type: %b\r\ncontent-length: %d\r\n" % (
+            self._head(response.status),
+            call.request.id.encode(),
+            response.content_type.encode(),
+            len(response.body),
+        )
+        for name, value in response.headers.items():
+            head += f"{name}: {value}\r\n".encode()
+        if not call.keeps_alive:
+            head += b"connection: close\r\n"
+        body = b"" if call.request.method == "HEAD" else response.body
+        self._out.send(b"%b\r\n%b" % (head, body))
+
+    def _head(self, status: int) -> bytes:
+        """Status line and the server's own fields, which change once a second."""
+        fields = self.server_state.default_headers
+        made_of, head = self._heads.get(status, (None, b""))
+        if made_of is not fields:
+            head = STATUS_LINE[status] + b"".join(b"%b: %b\r\n" % field for field in fields)
+            self._heads[status] = (fields, head)
+        return head
+
+    # What is not served.
+
+    def _is_mixed(self, *, is_page: bool) -> bool:
+        """Whether a page is asked for behind a call that waits, or the other way round: the connection ends with it.
+
+        Then it is for the client to ask again (RFC 9112 §9.3.2); no client that shares connections so is known.
+        """
+        if is_page and self._calls:
+            self._calls[-1].keeps_alive = False
+            return True
+        if not is_page and self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.keep_alive = False
+            return True
+        return False
 
     def send_400_response(self, msg: str) -> None:
         self._refuse("400 Bad Request", SerializationException(msg))
@@ -101,7 +282,7 @@ class HttpProtocol(HttpToolsProtocol):
         if left_s <= 0:
             self.transport.close()
         else:
-            soon_s = min(left_s, self.request_s, self.timeout_keep_alive)
+            soon_s = min(left_s, self.settings.request_s, self.timeout_keep_alive)
             self._timer = self.loop.call_later(soon_s, self._look_at_deadline)
 
     def _count(self, size: int) -> None:
@@ -122,6 +303,13 @@ class _OneWrite:
         if not self._pieces:
             self._call_soon(self._flush)
         self._pieces.append(data)
+
+    def send(self, data: bytes) -> None:
+        """Write what is whole, now."""
+        if self._pieces:
+            self._pieces.append(data)
+        else:
+            self._transport.write(data)
 
     def close(self) -> None:
         self._flush()

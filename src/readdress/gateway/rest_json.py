@@ -16,8 +16,7 @@ from readdress.api.messages import MessageContent
 from readdress.api.operation import Operation
 from readdress.api.shapes import Answer, Empty
 from readdress.errors import InvalidParameterException, UnknownOperationException
-from readdress.gateway.sigv4 import HttpRequest
-from readdress.gateway.wire import JSON, HttpResponse, decode_object
+from readdress.gateway.wire import JSON, HttpRequest, HttpResponse, decode_object
 
 QUERY_FIELDS_MAX = 200
 

@@ -1,4 +1,4 @@
-"""uvicorn for one application on sockets that listen already; whatever a request does, the program goes on."""
+"""uvicorn on sockets that listen already; whatever a request does, the program goes on."""
 
 import asyncio
 import contextlib
@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import uvicorn
 
-from readdress.gateway.protocol import HttpProtocol
+from readdress.gateway.protocol import HttpProtocol, HttpSettings
 
 Application: TypeAlias = Callable[[dict[str, Any], Any, Any], Awaitable[None]]
 
@@ -16,11 +16,12 @@ Application: TypeAlias = Callable[[dict[str, Any], Any, Any], Awaitable[None]]
 class HttpServer:
     """uvicorn in an event loop that is not its own, with the signals left to the service."""
 
-    def __init__(self, application: Application, protocol: type[HttpProtocol], *, drain_s: float) -> None:
+    def __init__(self, application: Application | None, settings: HttpSettings, *, drain_s: float) -> None:
+        """The application is for what the settings leave to it."""
         config = uvicorn.Config(
-            application,
+            application or _nothing,
             loop="none",
-            http=protocol,
+            http=HttpProtocol.with_settings(settings),
             ws="none",
             lifespan="off",
             interface="asgi3",
@@ -49,6 +50,10 @@ class HttpServer:
         if self._task:
             self._server.should_exit = True
             await self._task
+
+
+async def _nothing(_: dict[str, Any], __: Any, ___: Any) -> None:
+    raise AssertionError("nothing is left to an application")
 
 
 class _QuietServer(uvicorn.Server):

@@ -18,6 +18,7 @@ from readdress.errors import (
     InvalidSignatureException,
     MissingAuthenticationTokenException,
 )
+from readdress.gateway.wire import HttpRequest
 
 ALGORITHM = "AWS4-HMAC-SHA256"
 WINDOW_MS = 300_000
@@ -29,39 +30,6 @@ _NEEDED = ("host", "x-amz-date")
 _PLAIN_PATH = re.compile(rb"(?:/[A-Za-z0-9_~-]+)+")
 # Parsed by hand, since strptime takes longer than the whole signature.
 _TIMESTAMP = re.compile(r"(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z", re.ASCII)
-
-Headers = Sequence[tuple[bytes, bytes]]
-
-
-class HttpRequest:
-    """A request as received; `path` and `query` are the bytes on the wire, header names are in lower case."""
-
-    __slots__ = ("_headers", "body", "method", "path", "query")
-
-    def __init__(self, method: str, path: bytes, query: bytes, headers: Headers, body: bytes = b"") -> None:
-        self.method = method
-        self.path = path
-        self.query = query
-        self.body = body
-        self._headers = dict(headers)
-        if len(self._headers) < len(headers):  # some are there several times
-            self._headers = _join(headers)
-
-    def header(self, name: bytes) -> str | None:
-        """The header's value, several of them joined by commas; bytes beyond ASCII become Latin-1 characters."""
-        value = self._headers.get(name)
-        return None if value is None else value.strip().decode("latin-1")
-
-    def canonical_header(self, name: str) -> str:
-        """The value as it is signed: trimmed, and every run of spaces one space; no byte is lost, UTF-8 or not."""
-        return b" ".join(self._headers.get(name.encode(), b"").split()).decode("utf-8", "surrogateescape")
-
-
-def _join(headers: Headers) -> dict[bytes, bytes]:
-    joined: dict[bytes, bytes] = {}
-    for name, value in headers:
-        joined[name] = joined[name] + b"," + value.strip() if name in joined else value.strip()
-    return joined
 
 
 class Authorization(NamedTuple):

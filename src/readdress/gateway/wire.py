@@ -1,15 +1,65 @@
-"""What both wires share: a JSON object in, an error out."""
+"""What both wires share: a request as received, a JSON object in, an answer or an error out."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
+from readdress.clock import new_id
 from readdress.errors import SerializationException, ServiceError
+from readdress.metrics import UNKNOWN
 
 JSON = "application/json"
 JSON_1_1 = "application/x-amz-json-1.1"
+
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+
+class HttpRequest:
+    """A request as received; `path` and `query` are the bytes on the wire, header names are in lower case.
+
+    `id` is what its answer and the log call it. `key_id` and `operation` are for the log, once they have been checked;
+    an `operation` of "" is none. Of a body that `is_too_large` nothing is kept.
+    """
+
+    __slots__ = (
+        "_by_name", "body", "headers", "id", "is_too_large", "key_id", "method", "operation", "path", "peer", "query"
+    )  # fmt: skip
+
+    def __init__(
+        self, method: str, path: bytes, query: bytes, headers: Headers, body: bytes = b"", *, peer: str = "-"
+    ) -> None:
+        self.id = new_id()
+        self.method = method
+        self.peer = peer
+        self.is_too_large = False
+        self.key_id = "-"
+        self.operation = UNKNOWN
+        self.headers = headers
+        self.path = path
+        self.query = query
+        self.body = body
+        self._by_name = dict(headers)
+        if len(self._by_name) < len(headers):  # some are there several times
+            self._by_name = _join(headers)
+
+    def header(self, name: bytes) -> str | None:
+        """The header's value, several of them joined by commas; bytes beyond ASCII become Latin-1 characters."""
+        value = self._by_name.get(name)
+        return None if value is None else value.strip().decode("latin-1")
+
+    def canonical_header(self, name: str) -> str:
+        """The value as it is signed: trimmed, and every run of spaces one space; no byte is lost, UTF-8 or not."""
+        return b" ".join(self._by_name.get(name.encode(), b"").split()).decode("utf-8", "surrogateescape")
+
+
+def _join(headers: Headers) -> dict[bytes, bytes]:
+    joined: dict[bytes, bytes] = {}
+    for name, value in headers:
+        joined[name] = joined[name] + b"," + value.strip() if name in joined else value.strip()
+    return joined
 
 
 class HttpResponse(NamedTuple):

@@ -103,7 +103,7 @@ class RunningService:
             # together anew for every request, which takes it as long as the answer takes us.
             config = Config(proxies={}, user_agent="readdress-testing")
             self._connect = boto3.session.Session().client("connect", config=config, **self.client_options)
-            connect_directly(self._connect, self.service.application, self.begin)
+            connect_directly(self._connect, self.service.gateway, self.begin)
         return self._connect
 
     def change(self, work: Callable[[Transaction], T]) -> T:
