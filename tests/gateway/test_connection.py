@@ -197,4 +197,4 @@ def test_what_is_under_way_is_answered_before_the_service_stops(start_service: C
         assert (status, headers["connection"]) == (200, "close")
         assert answers.is_over()
         assert idle.recv(1) == b""
-    assert service.process.wait(10) == 0
+    assert service.stop() == 0

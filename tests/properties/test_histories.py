@@ -185,17 +185,17 @@ routing.route = keep_route
     "a description is kept for a moment": """
 import time
 from readdress.directory import addresses
-find_address, kept = addresses.get, {}
+describe, kept = addresses.describe, {}
 
 def keep(tx, **where):
     key = where["address_id"]
     found, until = kept.get(key, (None, 0))
     if time.monotonic() > until:
-        found = find_address(tx, **where)
+        found = describe(tx, **where)
         kept[key] = found, time.monotonic() + 0.2
     return found
 
-addresses.get = keep
+addresses.describe = keep
 """,
 }
 
