@@ -260,6 +260,9 @@ class HttpProtocol(HttpToolsProtocol):
             return True
         return False
 
+    def _unsupported_upgrade_warning(self) -> None:
+        """Who asks for another protocol is answered in this one; there is nothing to warn the operator of."""
+
     def send_400_response(self, msg: str) -> None:
         self._refuse("400 Bad Request", SerializationException(msg))
 

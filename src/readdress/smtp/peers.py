@@ -9,6 +9,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeAlias
 
 from readdress.smtp import reply
@@ -145,6 +146,7 @@ def parse_networks(text: str) -> tuple[Network, ...]:
     return tuple(ipaddress.ip_network(word.strip(), strict=False) for word in text.split(",") if word.strip())
 
 
+@lru_cache(maxsize=1_024)  # who came once comes again
 def parse_ip_address(text: str) -> IpAddress | None:
     """An address as a socket gives it; None for what is none, such as a socket in the file system."""
     try:
