@@ -18,9 +18,9 @@ from api_pages import page
 from harness.example_runs import Call, run_examples
 from harness.http_client import HttpClient
 from harness.process import DEV_INSTANCE, ServiceProcess, free_port
-from harness.programs import require
 from harness.scene import set_scene
 from harness.settings_file import write_settings
+from harness.site import build
 from harness.smtp_client import SmtpClient
 from readdress import errors
 from readdress.api.catalogue import OPERATIONS
@@ -185,9 +185,6 @@ def test_the_start_in_javascript_runs(examples_service: ServiceProcess, tmp_path
 
 def test_a_broken_site_is_not_built(tmp_path: Path) -> None:
     """By the command of `make docs`: a link into nothing, a page without a place, a picture from elsewhere."""
-    mkdocs = ROOT / ".venv-docs" / "bin" / "mkdocs"
-    if not mkdocs.exists():
-        require("MkDocs is missing: `make docs` installs it")
     for name in ("docs", "bench", "examples"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("out", "node_modules"))
     for name in ("mkdocs.yml", "CHANGELOG.md"):
@@ -195,16 +192,7 @@ def test_a_broken_site_is_not_built(tmp_path: Path) -> None:
     with (tmp_path / "docs" / "glossary.md").open("a") as page_of_site:
         page_of_site.write("[nowhere](operations.md#nowhere) ![elsewhere](https://example.org/picture.png)\n")
     (tmp_path / "docs" / "lost.md").write_text("# Lost\n")
-    (command,) = re.findall(r"mkdocs (build .*)", (ROOT / "Makefile").read_text())
-    done = subprocess.run(
-        [mkdocs, *command.split()],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:docs/generator", "NO_MKDOCS_2_WARNING": "1"},
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
+    done = build(tmp_path)
     assert done.returncode != 0
     assert "Aborted with 3 warnings in strict mode" in done.stdout, done.stderr
     for word in ("#nowhere", "lost.md", "fetches from elsewhere"):

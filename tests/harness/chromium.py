@@ -1,4 +1,4 @@
-"""Chromium, driven by Playwright through scenes (`clients/javascript/console.mjs`)."""
+"""Chromium, driven by Playwright: through scenes of the console, and over the pages of the site."""
 
 import json
 import os
@@ -13,7 +13,17 @@ FOLDER = Path(__file__).parents[1] / "clients" / "javascript"
 
 
 def play(service: ServiceProcess, scene: str, **given: Any) -> dict[str, Any]:
-    """What the scene has seen, and under `wrong` what no page may ever do.
+    """What the scene of `console.mjs` has seen."""
+    return _drive("console.mjs", given | {"url": service.url, "smtp": service.smtp_address}, scene)
+
+
+def judge(url: str, **given: Any) -> dict[str, Any]:
+    """What `site.mjs` has found in the pages of a site."""
+    return _drive("site.mjs", given | {"url": url})
+
+
+def _drive(script: str, given: dict[str, Any], *words: str) -> dict[str, Any]:
+    """What the script has seen; what no page may ever do is under `wrong`, and must not have been.
 
     Without Chromium, Node.js or Playwright the test is skipped, and in CI it fails.
     """
@@ -22,12 +32,7 @@ def play(service: ServiceProcess, scene: str, **given: Any) -> dict[str, Any]:
         if not (FOLDER / "node_modules" / package).is_dir():
             require(f"{package} is missing: `make test-deps` installs it")
     done = subprocess.run(
-        [
-            node,
-            "console.mjs",
-            scene,
-            json.dumps(given | {"url": service.url, "smtp": service.smtp_address, "chromium": chromium}),
-        ],
+        [node, script, *words, json.dumps(given | {"chromium": chromium})],
         cwd=FOLDER,
         env={"PATH": os.environ.get("PATH", ""), "HOME": os.environ.get("HOME", "/"), "NODE_NO_WARNINGS": "1"},
         capture_output=True,

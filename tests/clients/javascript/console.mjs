@@ -1,22 +1,15 @@
 // Chromium at the console: one scene by its name, with what it needs as JSON, and on the output what was seen.
-import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
 import { connect } from "node:net";
 import { join } from "node:path";
-import { chromium } from "playwright-core";
+import { axe, launch } from "./browser.mjs";
 
 const [scene, json] = process.argv.slice(2);
 const given = JSON.parse(json);
-const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
 const WIDTHS = [390, 820, 1280];
 const TABS_MAX = 60;
 
-const browser = await chromium.launch({
-  executablePath: given.chromium,
-  chromiumSandbox: false,
-  args: ["--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
-});
+const browser = await launch(given.chromium);
 
 // What a page may never do, whatever the scene: ask elsewhere, break its own policy, fail in its script, open a dialog.
 const wrong = [];
