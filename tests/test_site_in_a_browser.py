@@ -36,6 +36,7 @@ def test_a_page_of_each_kind_is_for_everybody(site: Path) -> None:
     assert seen["found"] == []
 
 
+@pytest.mark.torture
 def test_every_page_is_for_everybody(site: Path) -> None:
     """Once, from its file: at a phone's width tables scroll, and in the dark colours are nearest to each other."""
     pages = sorted({str(path.relative_to(site)) for path in site.rglob("*.html")} - set(KINDS))
