@@ -35,6 +35,15 @@ def test_what_is_out_of_bounds_is_named(environment: dict[str, str], named: str)
         load_config(None, environment, {})
 
 
+@pytest.mark.parametrize(
+    ("name", "hint"), [("aws_limit", "is aws_limits meant?"), ("zzz", "docs/operations.md lists all settings.")]
+)
+def test_a_setting_that_does_not_exist_is_named_with_what_may_be_meant(name: str, hint: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        load_config(None, {}, {name: "1"})
+    assert str(refused.value) == f"there is no setting {name}: {hint}"
+
+
 @pytest.mark.parametrize("text", ["unknown = 1", 'lock_wait_ms = "5"', "= broken", "dev = 3"])
 def test_a_file_that_is_wrong_is_refused(tmp_path: Path, text: str) -> None:
     file = tmp_path / "readdress.toml"

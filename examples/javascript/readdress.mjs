@@ -41,7 +41,9 @@ export class Readdress {
     child.stderr.on("data", (text) => (log += text));
     const said = {};
     await new Promise((resolve, reject) => {
-      child.on("error", reject);
+      child.on("error", (error) =>
+        reject(new Error(`${error.message}: install the Python package readdress, or name the program in READDRESS`)),
+      );
       child.on("exit", () => reject(new Error(`Readdress did not start:\n${log}`)));
       createInterface({ input: child.stdout }).on("line", (line) => {
         const [, name, value] = line.match(/^ +(API|SMTP) +(\S+)$/) ?? line.match(/export (INSTANCE_ID)=(\S+)$/) ?? [];

@@ -84,17 +84,20 @@ def _greeting(config: Config, ready: Any) -> str:
     if config.dev:
         lines += [
             "",
-            "For boto3 and the AWS CLI:",
+            "For AWS SDKs and the AWS CLI:",
             f"  export AWS_ENDPOINT_URL_CONNECT=http://{ready.http}",
-            f"  export AWS_ACCESS_KEY_ID={DEV_KEY} AWS_SECRET_ACCESS_KEY={DEV_KEY} AWS_DEFAULT_REGION={config.region}",
+            f"  export AWS_ACCESS_KEY_ID={DEV_KEY} AWS_SECRET_ACCESS_KEY={DEV_KEY}",
+            f"  export AWS_DEFAULT_REGION={config.region} AWS_REGION={config.region}",
             f"  export INSTANCE_ID={DEV_INSTANCE}",
         ]
     if ready.new_key:
         lines += [
             "",
             "An administrator's access key was made. The secret is not shown again:",
-            f"  AWS_ACCESS_KEY_ID={ready.new_key.access_key_id}",
-            f"  AWS_SECRET_ACCESS_KEY={ready.new_key.secret}",
+            f"  export AWS_ENDPOINT_URL_CONNECT=http://{ready.http}",
+            f"  export AWS_DEFAULT_REGION={config.region} AWS_REGION={config.region}",
+            f"  export AWS_ACCESS_KEY_ID={ready.new_key.access_key_id} AWS_SECRET_ACCESS_KEY={ready.new_key.secret}",
+            "Addresses belong to an instance, and the first is made with it: aws connect create-instance",
         ]
     return "\n".join(lines)
 

@@ -17,7 +17,7 @@ from harness.stored import wait_until
 HEALTH = b"GET /_readdress/health HTTP/1.1\r\nHost: a\r\n\r\n"
 FINE = b'{"Status":"OK"}'
 PAGE = b"GET /_console/sign-in HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
-BYTES_MAX = 2_097_152  # request_bytes_max as it is by default
+BYTES_MAX = 1_048_576  # request_bytes_max as it is by default
 DELAY_MS = 600
 
 

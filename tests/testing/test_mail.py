@@ -78,6 +78,7 @@ def test_refusals_are_smtplib_s(readdress: Readdress) -> None:
         readdress.send(to=nobody)
     code, text = refused.value.recipients[nobody]
     assert (code, text.startswith(b"5.1.1")) == (550, True)
+    assert refused.value.__notes__ == ["nobody has published it, or it takes no mail: see readdress.publish"]
     assert readdress.send(to=[support, nobody]).keys() == {nobody}
     assert len(readdress.inbox(support)) == 1
 

@@ -40,6 +40,8 @@ def disassociate(
         note(tx, alias_id=alias_id, primary_id=primary_id, change=DISASSOCIATED, request_id=request_id)
         return
     message = f"The email address {alias_id} is not an alias of {primary_id}."
+    if (primary_id, alias_id) not in relations:
+        message += " If you repeat a call whose answer was lost, it is done."
     if (primary_id, alias_id) in relations:
         message += (
             f" They are associated the other way round: {primary_id} is the alias and {alias_id} the primary. "
@@ -101,16 +103,28 @@ def conflict(relations: set[tuple[str, str]], *, primary_id: str, alias_id: str)
     """Which of the present relations forbids the new one; each is (alias, primary)."""
     aliases, primaries = {alias for alias, _ in relations}, {primary for _, primary in relations}
     if (alias_id, primary_id) in relations:
-        return f"The email address {alias_id} is already an alias of {primary_id}."
+        return (
+            f"The email address {alias_id} is already an alias of {primary_id}. If you repeat a call whose answer was "
+            "lost, it is done."
+        )
     if (primary_id, alias_id) in relations:
         return (
             f"The two are associated the other way round: {primary_id} is an alias of {alias_id}. "
             "Disassociate them first."
         )
     if primary_id in primaries:
-        return f"The email address {primary_id} already has an alias, and it can have one only."
+        return (
+            f"The email address {primary_id} already has an alias, and it can have one only. Disassociate that one "
+            "first; DescribeEmailAddress names it."
+        )
     if alias_id in aliases:
-        return f"The email address {alias_id} is already an alias of another email address."
+        return f"The email address {alias_id} is already an alias of another email address. Disassociate it first."
     if primary_id in aliases:
-        return f"The email address {primary_id} is itself an alias, and aliases cannot be chained."
-    return f"The email address {alias_id} has an alias of its own, and aliases cannot be chained."
+        return (
+            f"The email address {primary_id} is itself an alias, and aliases cannot be chained. Name its primary, or "
+            "disassociate it first."
+        )
+    return (
+        f"The email address {alias_id} has an alias of its own, and aliases cannot be chained. Disassociate that one "
+        "first."
+    )

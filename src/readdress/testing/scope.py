@@ -166,7 +166,12 @@ class Readdress:
             message = _compose(to, sender=sender or SENDER, subject=subject, body=body)
         host, port = self.smtp
         with smtplib.SMTP(host, port, local_hostname="client.test", timeout=SMTP_TIMEOUT_S) as smtp:
-            return smtp.send_message(message, from_addr=sender, to_addrs=to)
+            try:
+                return smtp.send_message(message, from_addr=sender, to_addrs=to)
+            except smtplib.SMTPRecipientsRefused as refused:
+                if any(code == 550 for code, _ in refused.recipients.values()):
+                    refused.add_note("nobody has published it, or it takes no mail: see readdress.publish")
+                raise
 
     def inbox(self, address: str) -> list[Message]:
         """The messages in an address's inbox, the oldest first. Raises MailMissing if there is no such address."""
