@@ -49,7 +49,8 @@ class HttpSettings(NamedTuple):
 class _Call:
     """A request on its way in, and then in the queue for its answer."""
 
-    __slots__ = ("is_complete", "keeps_alive", "pieces", "request", "size")
+    __slots__ = ("is_complete", "keeps_alive", "pieces", "request", "size", "task")
+    task: asyncio.Task[None]
 
     def __init__(self, request: HttpRequest, *, keeps_alive: bool) -> None:
         self.request = request
@@ -117,14 +118,15 @@ class HttpProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self._head_bytes = 0
         self._deadline = self.loop.time() + self.settings.request_s
-        super().on_message_begin()
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
 
     def on_url(self, url: bytes) -> None:
         self._count(len(url))
-        super().on_url(url)
+        self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """In uvicorn's place, for it is called for each of many."""
         self._count(len(name) + len(value))
         name = name.lower()
         if name == b"expect":
@@ -138,7 +140,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self._is_deaf or self._is_mixed(is_page=is_page):
             self._is_deaf = True
         elif is_page:
-            super().on_headers_complete()
+            self._begin_page()
         else:
             self._begin_call(url.path, url.query or b"")
 
@@ -163,6 +165,14 @@ class HttpProtocol(HttpToolsProtocol):
         elif not call.request.is_too_large:
             call.request.body = b"".join(call.pieces)
             self._complete(call)
+
+    def _begin_page(self) -> None:
+        """Hand over to uvicorn, which makes its scope before it knows the head."""
+        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expects
+        self.headers.extend(headers)
+        super().on_headers_complete()
 
     # A call: begun with its head, complete with its body, answered when those before it are.
 
@@ -192,9 +202,8 @@ class HttpProtocol(HttpToolsProtocol):
             self.flow.pause_reading()
 
     def _start(self, call: _Call) -> None:
-        task = self.loop.create_task(self._answer(call))
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+        call.task = self.loop.create_task(self._answer(call))
+        self.tasks.add(call.task)
 
     async def _answer(self, call: _Call) -> None:
         assert self.settings.answer_call is not None
@@ -202,11 +211,15 @@ class HttpProtocol(HttpToolsProtocol):
             response = await self.settings.answer_call(call.request)
         except ConnectionLost:  # as a fault wants it
             self.transport.abort()
-            return
         except Exception:
             log.exception("request %s: there is no answer", call.request.id)
             self.transport.abort()
-            return
+        else:
+            self._end(call, response)
+        finally:
+            self.tasks.discard(call.task)
+
+    def _end(self, call: _Call, response: HttpResponse) -> None:
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
@@ -317,6 +330,9 @@ class _OneWrite:
             self._pieces.append(data)
         else:
             self._transport.write(data)
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
 
     def close(self) -> None:
         self._flush()
