@@ -85,6 +85,18 @@ def test_a_port_that_is_taken_is_named(service: ServiceProcess, tmp_path: Path) 
     assert "Traceback" not in done.stderr
 
 
+def test_a_first_start_that_fails_makes_no_key_that_nobody_has_seen(
+    start_service: Callable[..., ServiceProcess], service: ServiceProcess, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    places = ("--http", service.http, "--smtp", "127.0.0.1:0")
+    assert "cannot listen" in readdress("serve", "--data", data, *places).stderr
+    settings = tmp_path / "settings.toml"
+    settings.write_text('tls_certificate = "/nowhere.pem"\ntls_key = "/nowhere.key"\n')
+    assert "cannot read" in readdress("serve", "--data", data, "--config", settings, "--http", "127.0.0.1:0").stderr
+    assert "AWS_SECRET_ACCESS_KEY=" in start_service(dev=False).output
+
+
 def test_a_newer_schema_is_refused(start_service: Callable[..., ServiceProcess], tmp_path: Path) -> None:
     start_service().stop()
     with sqlite3.connect(tmp_path / "data" / "readdress.db") as connection:

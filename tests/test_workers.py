@@ -164,13 +164,14 @@ def test_when_the_parent_is_killed_the_workers_stop_at_once(start_service: Start
 
 def test_workers_that_never_come_up_end_the_service_with_a_word(tmp_path: Path, start_service: StartService) -> None:
     (tmp_path / "sitecustomize.py").write_text("""
+import os
 from readdress.service import Service
-begin = Service.__init__
+begin, parent = Service.__init__, os.getpid()
 
-def begin_badly(self, config, clock=None, *, prepares=True):
-    if not prepares:
+def begin_badly(self, config):
+    if os.getpid() != parent:
         raise OSError("no room for a worker")
-    begin(self, config, clock)
+    begin(self, config)
 
 Service.__init__ = begin_badly
 """)

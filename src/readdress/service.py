@@ -96,6 +96,7 @@ def serve(config: Config, on_ready: Callable[[Ready], None]) -> int:
     service = Service(config)
     try:
         listening = listen(places(config), workers=config.workers)
+        service.prepare()  # now that nothing is in the way of showing the first key
     except BaseException:
         service.database.close()
         raise
@@ -124,7 +125,7 @@ def _be_worker(config: Config, listening: Listening, worker: Worker) -> int:
     own = listening.sockets[worker.number]
     listening.close(keep=own)
     try:
-        service = Service(config, prepares=False)
+        service = Service(config)
     except (ConfigError, SchemaError, access.KeyFileError, OSError) as error:
         log.error("cannot start: %s", error)  # noqa: TRY400 - the text says all
         return 1
@@ -135,12 +136,8 @@ def _be_worker(config: Config, listening: Listening, worker: Worker) -> int:
 class Service:
     """The whole program, built and not yet serving."""
 
-    def __init__(
-        self, config: Config, clock: Clock | None = None, *, prepares: bool = True, database: Database | None = None
-    ) -> None:
+    def __init__(self, config: Config, clock: Clock | None = None, *, database: Database | None = None) -> None:
         """Opens the database, unless one is given, and closes it when `run` ends.
-
-        What it has to hold from the start is made, if nobody has done so for us (`prepares`).
 
         Raises ConfigError, SchemaError, KeyFileError.
         """
@@ -160,7 +157,7 @@ class Service:
         data.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.keyring = access.load_keyring(config.key_path)
         self.database = CountedDatabase(database or open_database(config, self.clock))
-        self.new_key = self.database.run(self._prepare) if prepares else None
+        self.new_key: NewKey | None = None
         self.arrivals = Arrivals()
         names = {operation.name for operation in OPERATIONS}
         self.faults = Faults(operations=names, errors=ERRORS) if config.dev else None
@@ -375,6 +372,13 @@ class Service:
         if self._socketmap:
             found["socketmap"] = self._socketmap.connections
         return {"http": self._http.connections, **found}
+
+    def prepare(self) -> None:
+        """Make what the database has to hold from the start, once for all workers.
+
+        The first key is in `new_key`, and nobody can show it again. Raises KeyFileError.
+        """
+        self.new_key = self.database.run(self._prepare)
 
     def _prepare(self, tx: Transaction) -> NewKey | None:
         """The first key; in development, the well-known one and the instance of the documentation."""

@@ -50,7 +50,10 @@ class Certificate:
         try:
             stats = (self._chain.stat(), self._key.stat())
         except OSError as error:
-            raise CertificateError(f"cannot read the certificate: {error}") from error
+            raise CertificateError(
+                f"cannot read the certificate: {error.filename}: {error.strerror}. Name files that are there in "
+                "tls_certificate and tls_key."
+            ) from error
         return tuple(value for stat in stats for value in (stat.st_mtime_ns, stat.st_size, stat.st_ino))
 
     def _load(self) -> ssl.SSLContext:

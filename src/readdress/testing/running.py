@@ -52,6 +52,7 @@ class RunningService:
             data / "readdress.db", clock=self.clock, lock_wait_ms=config.lock_wait_ms, is_durable=False
         )
         self.service = Service(config, self.clock, database=database)
+        self.service.prepare()
         assert self.service.faults is not None, "there are faults in development"
         self.faults = self.service.faults
         try:
