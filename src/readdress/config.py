@@ -236,12 +236,13 @@ def _typed(texts: dict[str, str]) -> dict[str, Any]:
 
 
 def _convert(settings: dict[str, Any]) -> Config:
-    for name in settings.keys() - set(Config.__struct_fields__):
+    unknown = next((name for name in settings if name not in Config.__struct_fields__), None)
+    if unknown is not None:
         import difflib  # imported here: only a mistake needs it
 
-        near = difflib.get_close_matches(name, Config.__struct_fields__, n=2)
+        near = difflib.get_close_matches(unknown, Config.__struct_fields__, n=2)
         hint = f"is {' or '.join(near)} meant?" if near else "docs/operations.md lists all settings."
-        raise ConfigError(f"there is no setting {name}: {hint}")
+        raise ConfigError(f"there is no setting {unknown}: {hint}")
     try:
         return msgspec.convert(settings, Config)
     except msgspec.ValidationError as error:

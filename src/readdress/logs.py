@@ -92,10 +92,7 @@ class _JsonFormatter(logging.Formatter):
         self._encode = msgspec.json.Encoder().encode
 
     def format(self, record: logging.LogRecord) -> str:
-        if isinstance(record.msg, Line):
-            named: Mapping[str, object] = dict(zip(record.msg.names, record.args or (), strict=False))
-        else:
-            named = record.args if isinstance(record.args, Mapping) else {}
+        named: Mapping[str, object] = record.args if isinstance(record.args, Mapping) else {}
         exception = {"exception": self.formatException(record.exc_info)} if record.exc_info else {}
         said = {"level": record.levelname, "logger": record.name, "message": record.getMessage(), **exception}
         return self._show(record.created, named, said)

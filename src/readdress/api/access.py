@@ -72,7 +72,7 @@ class Caller(NamedTuple):
 @lru_cache(maxsize=1024)
 def caller_of(key: AccessKey, *, region: str, quotas: Quotas, transports: frozenset[str]) -> Caller:
     """Who calls with that key, once it is known that they have its secret."""
-    return Caller(key.id, Scope(key.account, region), parse_policy_once(key.policy), quotas, transports)
+    return Caller(key.id, Scope(key.account, region), parse_policy(key.policy), quotas, transports)
 
 
 class Keyring:
@@ -127,9 +127,6 @@ def _make_key_file(path: Path) -> None:
     folder = os.open(path.parent, os.O_RDONLY)
     os.fsync(folder)
     os.close(folder)
-
-
-parse_policy_once = lru_cache(maxsize=1024)(parse_policy)
 
 
 def create_key(

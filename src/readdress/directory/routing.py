@@ -125,12 +125,9 @@ def route_text(tx: Transaction, recipient: str) -> Route:
 
 def lock(tx: Transaction, recipients: Iterable[Address]) -> None:
     """Hold the recipients' relations still until this transaction commits (contract 2.8), in the order of keys."""
-    held = set()
-    for recipient in recipients:
-        held.add(recipient.key)
-        base, _ = _without_detail(recipient)
-        if base:
-            held.add(base.key)
+    held = {
+        address.key for recipient in recipients for address in (recipient, _without_detail(recipient)[0]) if address
+    }
     for address_key in sorted(held):
         tx.lock(sql.lock_route, address_key=address_key)
 

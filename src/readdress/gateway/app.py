@@ -26,12 +26,18 @@ from readdress.faults import ConnectionLost, Faults
 from readdress.gateway import faulty, json_1_1, rest_json, sigv4
 from readdress.gateway.wire import JSON, JSON_1_1, HttpRequest, HttpResponse, write_error
 from readdress.inbox.arrivals import Arrivals
+from readdress.logs import Line
 from readdress.metrics import SUCCESS, counted
 from readdress.store.database import Database, StoreBusy, StoreError
 from readdress.telemetry import Part, traces
 
 log = logging.getLogger("readdress.gateway")
-access_log = logging.getLogger("readdress.access")
+
+ACCESS_LINE = Line(
+    "readdress.access",
+    "request %(request_id)s peer=%(peer)s key=%(key_id)s operation=%(operation)s code=%(code)s "
+    "duration_ms=%(duration_ms).1f",
+)
 
 HEALTH_PATH = b"/_readdress/health"
 LIVE_PATH = b"/_readdress/live"
@@ -206,8 +212,5 @@ def _trace(request: HttpRequest, code: str, seconds: float) -> None:
 
 
 def _log_access(request: HttpRequest, code: str, seconds: float) -> None:
-    access_log.info(
-        "request %(request_id)s peer=%(peer)s key=%(key_id)s operation=%(operation)s code=%(code)s "
-        "duration_ms=%(duration_ms).1f",
-        _known(request) | {"code": code, "duration_ms": round(seconds * 1000, 1)},
-    )
+    duration_ms = round(seconds * 1000, 1)
+    ACCESS_LINE.write(request.id, request.peer, request.key_id, request.operation, code, duration_ms)

@@ -82,8 +82,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._out = _OneWrite(cast("asyncio.Transport", transport))
         super().connection_made(cast("asyncio.Transport", self._out))
         if len(self.connections) > self.settings.connections_max:
-            refusal = ServiceUnavailableException("Too many connections. Try again later.")
-            self._refuse("503 Service Unavailable", refusal)
+            self._refuse(ServiceUnavailableException("Too many connections. Try again later."))
         else:
             self._deadline = self.loop.time() + self.settings.request_s
             self._look_at_deadline()
@@ -236,18 +235,20 @@ class HttpProtocol(HttpToolsProtocol):
                 self._deadline = self.loop.time() + self.timeout_keep_alive
 
     def _write(self, call: _Call, response: HttpResponse) -> None:
+        head = self._compose_head(call.request.id, response, keeps_alive=call.keeps_alive)
+        self._out.send(head if call.request.method == "HEAD" else head + response.body)
+
+    def _compose_head(self, request_id: str, response: HttpResponse, *, keeps_alive: bool) -> bytes:
+        """All in front of the body."""
         head = b"%bx-amzn-requestid: %b\r\ncontent-type: %b\r\ncontent-length: %d\r\n" % (
             self._head(response.status),
-            call.request.id.encode(),
+            request_id.encode(),
             response.content_type.encode(),
             len(response.body),
         )
         for name, value in response.headers.items():
             head += f"{name}: {value}\r\n".encode()
-        if not call.keeps_alive:
-            head += b"connection: close\r\n"
-        body = b"" if call.request.method == "HEAD" else response.body
-        self._out.send(b"%b\r\n%b" % (head, body))
+        return head + (b"\r\n" if keeps_alive else b"connection: close\r\n\r\n")
 
     def _head(self, status: int) -> bytes:
         """Status line and the server's own fields, which change once a second."""
@@ -277,23 +278,13 @@ class HttpProtocol(HttpToolsProtocol):
         """Who asks for another protocol is answered in this one; there is nothing to warn the operator of."""
 
     def send_400_response(self, msg: str) -> None:
-        self._refuse("400 Bad Request", SerializationException(msg))
+        self._refuse(SerializationException(msg))
 
-    def _refuse(self, status: str, error: ServiceError) -> None:
+    def _refuse(self, error: ServiceError) -> None:
         """An error like any other: never HTML or plain text, which SDKs can't read (contract 1)."""
         counted.add_call(UNKNOWN, error.code, 0.0)
         response = write_error(error, JSON)
-        headers = {
-            "x-amzn-requestid": new_id(),
-            "content-type": response.content_type,
-            "content-length": str(len(response.body)),
-            "connection": "close",
-            **response.headers,
-        }
-        lines = [f"HTTP/1.1 {status}".encode()]
-        lines += [name + b": " + value for name, value in self.server_state.default_headers]
-        lines += [f"{name}: {value}".encode() for name, value in headers.items()]
-        self.transport.write(b"\r\n".join(lines) + b"\r\n\r\n" + response.body)
+        self.transport.write(self._compose_head(new_id(), response, keeps_alive=False) + response.body)
         self.transport.close()
 
     def _look_at_deadline(self) -> None:

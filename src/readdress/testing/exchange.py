@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def connect_directly(client: Any, gateway: Gateway, begin: Begin) -> None:
     """From now on the client's calls go to the gateway; `begin` starts each on the service's event loop."""
     send = partial(_send, gateway=gateway, begin=begin, timeout_s=client.meta.config.read_timeout)
-    client.meta.events.register_first(f"before-send.{client.meta.service_model.service_id.hyphenize()}", send)
+    client.meta.events.register_first("before-send.connect", send)
 
 
 def _send(request: AWSPreparedRequest, *, gateway: Gateway, begin: Begin, timeout_s: float, **_: Any) -> AWSResponse:
