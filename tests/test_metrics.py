@@ -288,6 +288,6 @@ def test_each_worker_has_a_port_of_its_own(start_service: StartService) -> None:
 
 @pytest.mark.postgres_only
 def test_workers_take_ports_in_a_row(start_service: StartService) -> None:
-    port = free_port()
+    port = free_port(in_a_row=2)
     process = start_service("--workers", "2", "--metrics", f"127.0.0.1:{port}")
     assert places_of(process) == [f"127.0.0.1:{port}", f"127.0.0.1:{port + 1}"]

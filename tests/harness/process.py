@@ -2,6 +2,7 @@
 
 import os
 import re
+import secrets
 import signal
 import socket
 import subprocess
@@ -133,11 +134,17 @@ def split_address(text: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def free_port(in_a_row: int = 1) -> int:
+    """The first of so many free ports: of those that no system gives out by itself, so none is gone before it is used."""
+    while True:
+        first = 10_000 + secrets.randbelow(22_000)
+        try:
+            for port in range(first, first + in_a_row):
+                with socket.socket() as probe:
+                    probe.bind(("127.0.0.1", port))
+        except OSError:
+            continue
+        return first
 
 
 def _read(file: IO[bytes]) -> str:

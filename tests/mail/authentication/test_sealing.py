@@ -98,7 +98,8 @@ def test_a_seal_holds_for_us_and_for_dkimpy(seal_it: Seal, dns: DnsServer) -> No
 
 
 def test_a_seal_holds_for_mailauth(seal_it: Seal, tmp_path: Path) -> None:
-    one = seal_it(sign(MAIL)) + sign(MAIL)
+    signed = sign(MAIL)
+    one = seal_it(signed) + signed
     two = HOPS + seal_it(one) + one
     changed = two.replace(b"Hello", b"Hallo")
     broken = seal_it(changed) + changed
