@@ -135,7 +135,7 @@ def split_address(text: str) -> tuple[str, int]:
 
 
 def free_port(in_a_row: int = 1) -> int:
-    """The first of so many free ports: of those that no system gives out by itself, so none is gone before it is used."""
+    """The first of so many free ports, which no system gives out by itself: none is gone before it is used."""
     while True:
         first = 10_000 + secrets.randbelow(22_000)
         try:
