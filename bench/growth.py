@@ -22,7 +22,7 @@ from readdress.clock import Clock
 from readdress.directory import addresses, aliases, instances, routing, search, texts
 from readdress.directory.conditions import CONTAINS, EXACT, STARTS_WITH, All, Condition, Tag, Text
 from readdress.store.database import Transaction
-from readdress.store.sqlite import SqliteDatabase
+from readdress.store.sqlite.database import SqliteDatabase
 
 ROUTE, DESCRIBE, CHANGE = "route look-up", "describe", "alias change"
 SCAN = "a scan of the table"

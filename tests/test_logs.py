@@ -125,7 +125,6 @@ def test_calls_leave_a_line_only_where_it_is_wanted(start_service: StartService,
     wait_until(lambda: re.search(pattern, talking.errors) is not None)
 
 
-@pytest.mark.postgres_only
 def test_lines_of_workers_say_whose_they_are(start_service: StartService) -> None:
     process = start_service("--workers", "2", environment=JSON)
     for _ in range(60):

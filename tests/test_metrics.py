@@ -268,7 +268,6 @@ def test_the_port_shows_nothing_else(start_service: StartService) -> None:
     assert ask(place, method="HEAD")[::2] == (200, "")
 
 
-@pytest.mark.postgres_only
 def test_each_worker_has_a_port_of_its_own(start_service: StartService) -> None:
     process = start_service("--workers", "2", *METRICS)
     assert len(set(places_of(process))) == 2
@@ -286,7 +285,6 @@ def test_each_worker_has_a_port_of_its_own(start_service: StartService) -> None:
     assert scrape(process).get_one("workers") == 2
 
 
-@pytest.mark.postgres_only
 def test_workers_take_ports_in_a_row(start_service: StartService) -> None:
     port = free_port(in_a_row=2)
     process = start_service("--workers", "2", "--metrics", f"127.0.0.1:{port}")

@@ -1,4 +1,4 @@
-"""One service in several processes over PostgreSQL: who serves, who dies, who stops, and that nobody notices."""
+"""One service in several processes: who serves, who dies, who stops, and that nobody notices."""
 
 import contextlib
 import os
@@ -18,7 +18,7 @@ import pytest
 from cryptography import x509
 
 from harness.certificates import write_certificate
-from harness.engine import engine_in_use, where
+from harness.engine import open_beside, where
 from harness.http_client import HttpClient
 from harness.load_on_nodes import Changes, Mails, check_nothing_lost, check_refusals, run_load
 from harness.postgres import children_of
@@ -26,8 +26,6 @@ from harness.process import DEV_INSTANCE, ServiceProcess, split_address
 from harness.smtp_client import SmtpClient, accepted_id
 from harness.socketmap_client import SocketmapClient
 from harness.stored import inbox, publish, wait_until
-
-pytestmark = pytest.mark.postgres_only
 
 WORKERS = ("--workers", "2")
 # A connection goes to one of two by chance: that so many go to one alone happens once in 32,000 times.
@@ -137,7 +135,8 @@ def test_a_worker_that_is_killed_is_replaced_and_nothing_answered_is_lost(start_
     changes, mails = run_load([process] * 4, kill_workers, may_be_cut=True)
     assert sum(each.cuts for each in (*changes, *mails)) > 0
     check_refusals(changes, mails)
-    check_nothing_lost(engine_in_use().url(process.data), changes, mails)
+    with open_beside(process.data) as rows:
+        check_nothing_lost(rows, changes, mails)
     assert len(workers_of(process)) == 2
     assert not first & set(workers_of(process))
     assert process.stop() == 0
@@ -279,14 +278,7 @@ def test_a_port_that_is_taken_is_one_clear_error(
     assert "is ready" not in done.stdout
 
 
+@pytest.mark.postgres_only
 def test_more_connections_than_the_server_has_are_told(start_service: StartService) -> None:
     process = start_service(*WORKERS, environment={"READDRESS_DATABASE_CONNECTIONS": "500"})
     assert "workers × database_connections is 1000, and the server takes 197 in all" in process.errors
-
-
-def test_on_sqlite_workers_are_refused_with_the_way_out(tmp_path: Path) -> None:
-    done = try_to_start(*WORKERS, "--data", str(tmp_path / "data"))
-    assert done.returncode == 2
-    assert "workers = 2 needs PostgreSQL" in done.stderr
-    assert "--database postgresql://" in done.stderr
-    assert not (tmp_path / "data").exists()

@@ -46,7 +46,7 @@ def backup(config: Config, backup_file: Path) -> None:
     from readdress.databases import is_postgres, sqlite_path
     from readdress.service import secure_umask
     from readdress.store.database import SchemaError
-    from readdress.store.sqlite_files import back_up
+    from readdress.store.sqlite.files import back_up
 
     if is_postgres(config):
         raise click.UsageError(_PG_BACKUP)
@@ -66,7 +66,7 @@ def restore(config: Config, backup_file: Path) -> None:
     from readdress.databases import is_postgres, sqlite_path
     from readdress.service import secure_umask
     from readdress.store.database import SchemaError
-    from readdress.store.sqlite_files import restore_from
+    from readdress.store.sqlite.files import restore_from
 
     if is_postgres(config):
         raise click.UsageError(_PG_BACKUP)

@@ -27,7 +27,7 @@ def open_database(config: Config, clock: Clock) -> Database:
             connections_max=config.database_connections,
         )
         return database
-    from readdress.store.sqlite import SqliteDatabase
+    from readdress.store.sqlite.database import SqliteDatabase
 
     return SqliteDatabase(sqlite_path(config), clock=clock, lock_wait_ms=config.lock_wait_ms)
 
@@ -39,7 +39,7 @@ def look_once(config: Config, work: Work[T], clock: Clock) -> T:
             config.database_url, work, clock=clock, lock_wait_ms=config.lock_wait_ms
         )
         return seen
-    from readdress.store.sqlite import read_once
+    from readdress.store.sqlite.transaction import read_once
 
     return read_once(sqlite_path(config), work, clock=clock)
 
@@ -49,7 +49,7 @@ def migrate_database(config: Config, clock: Clock, *, after: bool) -> list[str]:
     if is_postgres(config):
         ran: list[str] = _postgres("schema").migrate(_target(config), clock, after=after)
         return ran
-    from readdress.store.sqlite_files import migrate
+    from readdress.store.sqlite.files import migrate
 
     return migrate(sqlite_path(config), clock)
 

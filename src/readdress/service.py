@@ -92,7 +92,6 @@ def serve(config: Config, on_ready: Callable[[Ready], None]) -> int:
 
     Raises ConfigError, SchemaError, KeyFileError, ListenError, OSError, and nothing more once it is ready.
     """
-    _require_postgres_for_workers(config)
     service = Service(config)
     try:
         listening = listen(places(config), workers=config.workers)
@@ -438,14 +437,6 @@ def _require_no_mail_port(lmtp: str) -> None:
 def places(config: Config) -> dict[str, str]:
     """Where to listen, by setting."""
     return {setting: place for setting in DOORS if (place := getattr(config, setting))}
-
-
-def _require_postgres_for_workers(config: Config) -> None:
-    if config.workers > 1 and not is_postgres(config):
-        raise ConfigError(
-            f"workers = {config.workers} needs PostgreSQL, for SQLite has one writer and gains nothing from them: "
-            "give --database postgresql://HOST/NAME (`readdress copy` takes the data there), or leave workers at 1"
-        )
 
 
 def _warn_of_the_server(config: Config) -> None:

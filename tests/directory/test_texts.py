@@ -10,10 +10,10 @@ import pytest
 from conftest import ManualClock
 from harness.tables import check_promises
 from readdress.directory import addresses, instances, texts
-from readdress.store import sqlite_files as store
 from readdress.store.database import Database, Transaction
 from readdress.store.migrations import SQLITE, load_migrations
-from readdress.store.sqlite import SqliteDatabase
+from readdress.store.sqlite import files as store
+from readdress.store.sqlite.database import SqliteDatabase
 
 pytestmark = pytest.mark.sqlite_only
 

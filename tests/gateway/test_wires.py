@@ -17,7 +17,7 @@ from harness.signed_request import SignedRequest
 from readdress.clock import Clock
 from readdress.directory import addresses, aliases
 from readdress.store.database import Transaction
-from readdress.store.sqlite import SqliteDatabase
+from readdress.store.sqlite.database import SqliteDatabase
 
 JSON = "application/json"
 JSON_1_1 = "application/x-amz-json-1.1"

@@ -11,7 +11,7 @@ from harness.postgres import PostgresServer
 from readdress.clock import Clock
 from readdress.store.database import Database
 from readdress.store.postgres.database import PostgresDatabase
-from readdress.store.sqlite import SqliteDatabase
+from readdress.store.sqlite.database import SqliteDatabase
 
 SQLITE, POSTGRES = "sqlite", "postgres"
 ENGINES: Final = (SQLITE, POSTGRES)

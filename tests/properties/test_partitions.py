@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness import namespaces
-from harness.load_on_nodes import Changes, Mails, check_nothing_lost, check_refusals, run_load
+from harness.load_on_nodes import Changes, Mails, check_nothing_lost_at, check_refusals, run_load
 from harness.namespaces import Host, Link
 from harness.postgres import FAST, PostgresServer
 from harness.process import ServiceProcess
@@ -72,7 +72,7 @@ def test_a_cut_off_node_says_so_and_comes_back_while_the_other_goes_on(network: 
     places = [host.enter for host in network.hosts[1:]]
     changes, mails = run_load(network.nodes, cut_and_heal, places)
     check_refusals(changes, mails)
-    network.hosts[0].call(check_nothing_lost, network.url_here, changes, mails)
+    network.hosts[0].call(check_nothing_lost_at, network.url_here, changes, mails)
     for load in (changes[0], mails[0]):
         assert not [at for at in load.answered if cut_at + 1 < at < healed_at]
         assert load.answered[-1] > healed_at

@@ -20,7 +20,7 @@ from harness.tables import broken_promises
 from readdress.api import idempotency
 from readdress.directory import addresses, aliases, tags
 from readdress.errors import ServiceError
-from readdress.store.sqlite import SqliteDatabase
+from readdress.store.sqlite.database import SqliteDatabase
 
 Members = dict[str, Any]
 SEVEN_DAYS_MS = 7 * 24 * 60 * 60 * 1_000

@@ -3,7 +3,6 @@
 import asyncio
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -14,9 +13,10 @@ import pytest
 from conftest import ManualClock
 from harness.engine import open_beside
 from harness.tables import dump
-from readdress.store.database import SchemaError, StoreBusy, StoreError, StoreFull, StoreUnavailable, Transaction
+from readdress.store.database import SchemaError, StoreError, StoreFull, StoreUnavailable, Transaction
 from readdress.store.queries import Query
-from readdress.store.sqlite import BATCH_WORKS_MAX, SqliteDatabase, read_once
+from readdress.store.sqlite.database import BATCH_WORKS_MAX, SqliteDatabase
+from readdress.store.sqlite.transaction import read_once
 
 pytestmark = pytest.mark.sqlite_only
 
@@ -39,6 +39,14 @@ def keys(tx: Transaction) -> list[str]:
 def spoil_commit(tx: Transaction) -> None:
     tx.execute(DEFER_FOREIGN_KEYS)
     tx.execute(DANGLING)
+
+
+@contextmanager
+def other_writer(path: Path) -> Iterator[sqlite3.Connection]:
+    """Another program's transaction: it holds the write lock."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        yield connection
 
 
 class Trouble(Exception):
@@ -75,14 +83,6 @@ async def gather_behind(database: SqliteDatabase, *works: Callable[[Transaction]
         tasks = [asyncio.ensure_future(database.write(work)) for work in works]
         await asyncio.sleep(0)
     return await asyncio.gather(*tasks, return_exceptions=True)
-
-
-@contextmanager
-def other_writer(path: Path) -> Iterator[sqlite3.Connection]:
-    """Another process's turn: it holds the write lock."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute("BEGIN IMMEDIATE")
-        yield connection
 
 
 # Group commit.
@@ -219,57 +219,6 @@ def test_another_program_reads_beside_the_service(database: SqliteDatabase, cloc
 
 
 # Refusing.
-
-
-@contextmanager
-def open_impatient(tmp_path: Path, clock: ManualClock, lock_wait_ms: int) -> Iterator[SqliteDatabase]:
-    database = SqliteDatabase(tmp_path / "busy.db", clock=clock, lock_wait_ms=lock_wait_ms)
-    try:
-        yield database
-    finally:
-        database.close()
-
-
-def test_waiting_for_the_lock_past_lock_wait_ms_is_busy_and_nothing_is_written(
-    tmp_path: Path, clock: ManualClock
-) -> None:
-    # contract 2.5
-    with open_impatient(tmp_path, clock, 100) as database:
-        with other_writer(tmp_path / "busy.db"), pytest.raises(StoreBusy):
-            database.run(put("late"))
-        assert database.run(keys) == []
-
-
-def test_who_gets_the_lock_in_time_is_served(tmp_path: Path, clock: ManualClock) -> None:
-    with open_impatient(tmp_path, clock, 10_000) as database:
-        outcome: list[int] = []
-        waiting = threading.Thread(target=lambda: outcome.append(database.run(put("patient"))))
-        with other_writer(tmp_path / "busy.db"):
-            waiting.start()
-            waiting.join(0.2)
-            assert outcome == []
-        waiting.join()
-        assert outcome == [1]
-
-
-def test_who_waits_behind_another_waits_no_longer_than_lock_wait_ms(tmp_path: Path, clock: ManualClock) -> None:
-    # contract 2.5: at most lock_wait_ms, and not once for each commit in the line before one's own.
-    lock_wait_ms = 1_500
-
-    def refused_at(database: SqliteDatabase, refusals: list[float]) -> None:
-        with pytest.raises(StoreBusy):
-            database.run(put("late"))
-        refusals.append(time.monotonic())
-
-    with open_impatient(tmp_path, clock, lock_wait_ms) as database, other_writer(tmp_path / "busy.db"):
-        refusals: list[float] = []
-        waiting = [threading.Thread(target=refused_at, args=(database, refusals)) for _ in range(2)]
-        for thread in waiting:
-            thread.start()
-            time.sleep(0.05)  # so that the second is not in the first one's commit
-        for thread in waiting:
-            thread.join()
-    assert refusals[1] - refusals[0] < lock_wait_ms / 1000 / 2
 
 
 def test_a_full_disk_is_store_full_and_room_makes_it_work_again(database: SqliteDatabase) -> None:

@@ -9,11 +9,11 @@ import pytest
 
 from conftest import ManualClock
 from harness.tables import dump
-from readdress.store import sqlite_files as store
 from readdress.store.database import SchemaError, Transaction
 from readdress.store.migrations import SQLITE, Step, load_migrations
 from readdress.store.queries import Query
-from readdress.store.sqlite import SqliteDatabase
+from readdress.store.sqlite import files as store
+from readdress.store.sqlite.database import SqliteDatabase
 
 pytestmark = pytest.mark.sqlite_only
 

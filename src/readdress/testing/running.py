@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from readdress.config import load_config
 from readdress.listening import listen
 from readdress.service import DEV_KEY, Service, places, run_in_loop
-from readdress.store.sqlite import SqliteDatabase
+from readdress.store.sqlite.database import SqliteDatabase
 from readdress.testing.clock import AdvancedClock
 from readdress.testing.exchange import connect_directly
 

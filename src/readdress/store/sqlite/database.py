@@ -14,7 +14,7 @@ import contextlib
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
@@ -33,8 +33,10 @@ from readdress.store.database import (
     Together,
     Work,
 )
-from readdress.store.queries import Query, by_number
-from readdress.store.sqlite_files import migrate_connection, open_present
+from readdress.store.queries import Query
+from readdress.store.sqlite.files import migrate_connection
+from readdress.store.sqlite.transaction import SqliteTransaction, read_at_one_instant, store_error
+from readdress.store.sqlite.turns import Turns
 
 T = TypeVar("T")
 
@@ -44,7 +46,7 @@ CHECKPOINT_INTERVAL_S = 0.5
 # Past this the writer itself empties the log, between two batches: under steady load a checkpoint beside it never ends.
 WAL_PAGES_MAX = 16_384
 SCAN_THREADS = 2
-BUSY_POLL_S = 0.005
+BUSY_POLL_S = 0.001
 
 _CONNECTION_PRAGMAS = (
     "PRAGMA foreign_keys = ON",
@@ -52,44 +54,6 @@ _CONNECTION_PRAGMAS = (
     "PRAGMA cache_size = -16384",
     "PRAGMA temp_store = MEMORY",
 )
-
-
-class SqliteTransaction:
-    """The Transaction of one connection between its BEGIN and COMMIT."""
-
-    __slots__ = ("_connection", "_now_ms")
-
-    has_text_table = True
-
-    def __init__(self, connection: sqlite3.Connection, now_ms: int) -> None:
-        self._connection = connection
-        self._now_ms = now_ms
-
-    @property
-    def now_ms(self) -> int:
-        return self._now_ms
-
-    def one(self, query: Query, **parameters: Any) -> Row | None:
-        row: Row | None = self._connection.execute(query, parameters).fetchone()
-        return row
-
-    def all(self, query: Query, **parameters: Any) -> list[Row]:
-        return self._connection.execute(query, parameters).fetchall()
-
-    def execute(self, query: Query, **parameters: Any) -> int:
-        return self._connection.execute(query, parameters).rowcount
-
-    def send(self, query: Query, **parameters: Any) -> None:
-        self._connection.execute(query, parameters)
-
-    def execute_all(self, query: Query, rows: Sequence[Mapping[str, Any]]) -> int:
-        if not rows:
-            return 0
-        text, take = by_number(query)
-        return self._connection.executemany(text, map(take, rows)).rowcount
-
-    def lock(self, query: Query, **parameters: Any) -> None:
-        """Nothing: a writing transaction is alone from its first statement."""
 
 
 class _Job:
@@ -103,6 +67,15 @@ class _Job:
         self.deadline = deadline
         self.value: Any = None
         self.error: BaseException | None = None
+
+    def tell(self, failure: BaseException | None) -> None:
+        future = self.future
+        if future is None or future.done():  # who asked has gone
+            return
+        if failure is not None:
+            future.set_exception(failure)
+        else:
+            future.set_result(self.value)
 
 
 class SqliteDatabase:
@@ -122,8 +95,10 @@ class SqliteDatabase:
         self._snapshot_of: asyncio.AbstractEventLoop | None = None
         self._found: dict[tuple[Any, ...], Row | None] = {}  # in this snapshot: the key of all who call, as a rule
         self._is_closed = False
-        # Whoever holds the baton has the writing connection to itself, from BEGIN to COMMIT.
+        # Whoever holds the baton has the writing connection to itself, from BEGIN to COMMIT; with it, its process has
+        # a turn at writing the file.
         self._baton = threading.Lock()
+        self._watch: asyncio.TimerHandle | None = None  # while a batch waits for both
         self._wal_is_long = False
         self._wrote = threading.Event()
         self._stopping = threading.Event()
@@ -133,10 +108,11 @@ class SqliteDatabase:
             migrate_connection(self._writing, clock)
             self._writing.execute("PRAGMA busy_timeout = 0")
             self._reading = self._connect(read_only=True)
+            self._turns = Turns(path)
         except SchemaError:
             self._disconnect()
             raise
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             self._disconnect()
             raise SchemaError(f"cannot open the database {path}: {error}") from error
         self._scans = ThreadPoolExecutor(SCAN_THREADS, thread_name_prefix="scan")
@@ -177,11 +153,11 @@ class SqliteDatabase:
 
     async def read(self, work: Work[T]) -> T:
         if not self._shares_snapshot():
-            return _read_at_one_instant(self._reading, work, self._clock.now_ms())
+            return read_at_one_instant(self._reading, work, self._clock.now_ms())
         try:
             return work(SqliteTransaction(self._reading, self._clock.now_ms()))
         except sqlite3.Error as error:
-            raise _store_error(error) from error
+            raise store_error(error) from error
 
     async def find(self, query: Query, **parameters: Any) -> Row | None:
         is_shared = self._shares_snapshot()
@@ -191,7 +167,7 @@ class SqliteDatabase:
         try:
             row: Row | None = self._reading.execute(query, parameters).fetchone()
         except sqlite3.Error as error:
-            raise _store_error(error) from error
+            raise store_error(error) from error
         if is_shared:
             self._found[asked] = row
         return row
@@ -203,7 +179,7 @@ class SqliteDatabase:
             connection = getattr(self._of_thread, "connection", None)
             if connection is None:
                 connection = self._of_thread.connection = self._connect(read_only=True)
-            return _read_at_one_instant(connection, work, self._clock.now_ms())
+            return read_at_one_instant(connection, work, self._clock.now_ms())
 
         return await asyncio.get_running_loop().run_in_executor(self._scans, scan)
 
@@ -214,13 +190,15 @@ class SqliteDatabase:
         self._stopping.set()
         self._wrote.set()
         self._errands.put(None)
-        self._committer.join()
+        self._committer.join(self._lock_wait_s)  # unless it waits for another process' turn to end
         has_baton = self._baton.acquire(timeout=self._lock_wait_s)
         self._checkpointer.join()
         self._scans.shutdown()
         with contextlib.suppress(sqlite3.Error):
             self._writing.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._disconnect()
+        if not self._committer.is_alive():
+            self._turns.close()
         if has_baton:
             self._baton.release()
 
@@ -243,7 +221,7 @@ class SqliteDatabase:
             try:
                 self._reading.execute("BEGIN")
             except sqlite3.Error as error:
-                raise _store_error(error) from error
+                raise store_error(error) from error
             self._snapshot_of = loop
             loop.call_soon(self._drop_snapshot)
         return True
@@ -260,16 +238,30 @@ class SqliteDatabase:
         error = self._try_to_begin()
         if isinstance(error, StoreBusy):  # somebody else writes: wait for them away from the loop
             counted.lock_waits += 1
+            self._watch_line(loop)
             self._errands.put(lambda: self._begin_for(loop))
         else:
             self._attempt_batch(loop, error)
 
+    def _watch_line(self, loop: asyncio.AbstractEventLoop) -> None:
+        """See to it that nobody waits for ever behind a process that does not end its turn."""
+        self._refuse_late()
+        self._watch = loop.call_later(self._lock_wait_s / 4, self._watch_line, loop)
+
+    def _refuse_late(self) -> None:
+        now = monotonic()
+        while self._waiting and self._waiting[0].deadline <= now:
+            self._waiting.popleft().tell(StoreBusy("waited too long for another writer"))
+
     def _attempt_batch(self, loop: asyncio.AbstractEventLoop, error: StoreError | None) -> None:
+        if self._watch:
+            self._watch.cancel()
+            self._watch = None
+        if isinstance(error, StoreBusy):
+            self._refuse_late()
+            self._end_batch(loop, [], None)  # who came later has time left
+            return
         batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH_WORKS_MAX))]
-        if isinstance(error, StoreBusy):  # who came later has time left
-            now = monotonic()
-            self._waiting.extendleft(job for job in reversed(batch) if job.deadline > now)
-            batch = [job for job in batch if job.deadline <= now]
         if error is not None:
             self._end_batch(loop, batch, error)
             return
@@ -278,14 +270,7 @@ class SqliteDatabase:
 
     def _end_batch(self, loop: asyncio.AbstractEventLoop, batch: list[_Job], error: StoreError | None) -> None:
         for job in batch:
-            future = job.future
-            if future is None or future.done():  # who asked has gone
-                continue
-            failure = job.error or error
-            if failure is not None:
-                future.set_exception(failure)
-            else:
-                future.set_result(job.value)
+            job.tell(job.error or error)
         if self._waiting:
             loop.call_soon(self._start_batch, loop)
         else:
@@ -298,7 +283,7 @@ class SqliteDatabase:
             errand()
 
     def _begin_for(self, loop: asyncio.AbstractEventLoop) -> None:
-        error = self._begin()
+        error = self._begin(stands_in_line=True)
         if not _tell(loop, self._attempt_batch, loop, error) and error is None:
             self._commit(works=0)
 
@@ -313,23 +298,41 @@ class SqliteDatabase:
             return StoreBusy("another transaction is open")
         return self._begin_with_baton()
 
-    def _begin(self) -> StoreError | None:
-        """Take the baton and begin, waiting for other writers of this or another process."""
+    def _begin(self, *, stands_in_line: bool = False) -> StoreError | None:
+        """Take the baton and begin, waiting for other writers of this or another process.
+
+        Who stands in line has the next turn, and waits for it as long as another process takes; others ask again and
+        again until they have waited too long.
+        """
         deadline = monotonic() + self._lock_wait_s
         if not self._baton.acquire(timeout=self._lock_wait_s):
             return StoreBusy("another transaction did not end in time")
-        while isinstance(error := self._begin_with_baton(), StoreBusy) and monotonic() < deadline:
+        while isinstance(error := self._begin_with_baton(stands_in_line=stands_in_line), StoreBusy):
+            if monotonic() > deadline:
+                break
             sleep(BUSY_POLL_S)
             self._baton.acquire()
         return error
 
-    def _begin_with_baton(self) -> StoreError | None:
+    def _begin_with_baton(self, *, stands_in_line: bool = False) -> StoreError | None:
+        try:
+            has_turn = self._turns.take(waits=stands_in_line)
+        except StoreError as error:
+            self._baton.release()
+            return error
+        if not has_turn:
+            self._baton.release()
+            return StoreBusy("another process writes")
         try:
             self._writing.execute("BEGIN IMMEDIATE")
-        except sqlite3.Error as error:
-            self._baton.release()
-            return _store_error(error)
+        except sqlite3.Error as error:  # such as a lock of a program that knows nothing of turns
+            self._give_back()
+            return store_error(error)
         return None
+
+    def _give_back(self) -> None:
+        self._turns.give()
+        self._baton.release()
 
     def _attempt_all(self, batch: list[_Job]) -> None:
         """Run every work; what fails leaves nothing behind, and usually it has written nothing yet.
@@ -353,7 +356,7 @@ class SqliteDatabase:
                     self._attempt_apart(job, transaction)
         except sqlite3.Error as error:
             for job in jobs:
-                job.error = _store_error(error)
+                job.error = store_error(error)
 
     def _attempt(self, job: _Job, transaction: SqliteTransaction) -> bool:
         """False when the work has failed in the middle, and something of it is there."""
@@ -361,7 +364,7 @@ class SqliteDatabase:
         try:
             job.value = job.work(transaction)
         except BaseException as error:  # noqa: BLE001 - handed to whoever waits for it
-            job.error = _store_error(error) if isinstance(error, sqlite3.Error) else error
+            job.error = store_error(error) if isinstance(error, sqlite3.Error) else error
             return self._writing.in_transaction and self._writing.total_changes == written
         return True
 
@@ -389,7 +392,7 @@ class SqliteDatabase:
             if connection.in_transaction:
                 with contextlib.suppress(sqlite3.Error):
                     connection.execute("ROLLBACK")
-            return _store_error(error)
+            return store_error(error)
         else:
             counted.add_commit(works=works, seconds=monotonic() - began)
             self._wrote.set()
@@ -397,7 +400,7 @@ class SqliteDatabase:
                 self._empty_log()
             return None
         finally:
-            self._baton.release()
+            self._give_back()
 
     # The log.
 
@@ -447,31 +450,3 @@ def _tell(loop: asyncio.AbstractEventLoop, what: Callable[..., None], *arguments
     except RuntimeError:
         return False
     return True
-
-
-def _read_at_one_instant(connection: sqlite3.Connection, work: Work[T], now_ms: int) -> T:
-    try:
-        connection.execute("BEGIN")
-        try:
-            return work(SqliteTransaction(connection, now_ms))
-        finally:
-            connection.execute("ROLLBACK")
-    except sqlite3.Error as error:
-        raise _store_error(error) from error
-
-
-def _store_error(error: sqlite3.Error) -> StoreError:
-    """The one table that says what an engine's failure means."""
-    primary_code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    kinds: dict[int, Callable[[str], StoreError]] = {
-        sqlite3.SQLITE_BUSY: StoreBusy,
-        sqlite3.SQLITE_LOCKED: StoreBusy,
-        sqlite3.SQLITE_FULL: StoreFull,
-    }
-    return kinds.get(primary_code, StoreUnavailable)(str(error))
-
-
-def read_once(path: Path, work: Work[T], *, clock: Clock) -> T:
-    """Read an existing file and let go of it, for commands that only look. Raises SchemaError without a file."""
-    with contextlib.closing(open_present(path)) as connection:
-        return _read_at_one_instant(connection, work, clock.now_ms())
