@@ -190,7 +190,7 @@ def test_transports_that_this_node_does_not_know_are_one(database: Database) -> 
     database.run(lambda tx: queue.fail(tx, "00"))
 
     async def answer() -> str:
-        return (await exposition(database).answer()).body.decode()
+        return (await exposition(database).show()).body.decode()
 
     samples = Samples(asyncio.run(answer()))
     assert samples.get_one("spool_deliveries", "unknown", "due") == 19
@@ -218,7 +218,7 @@ def test_without_a_database_everything_else_is_shown(database: Database) -> None
     database.close()
 
     async def answer() -> str:
-        return (await exposition(database).answer()).body.decode()
+        return (await exposition(database).show()).body.decode()
 
     samples = Samples(asyncio.run(answer()))
     assert samples.get_one("database_up") == 0

@@ -56,7 +56,6 @@ def set_up(*, worker: int = 0, log_format: Literal["text", "json"] = "text") -> 
     # What no line shows need not be found out for each of them (the way that Python's documentation names).
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging._srcfile = None  # noqa: SLF001
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
 
 
 class _TextFormatter(logging.Formatter):

@@ -31,9 +31,10 @@ from readdress.directory import instances, routing, settings
 from readdress.faults import Faults
 from readdress.gateway.app import Gateway, Settings
 from readdress.gateway.faulty import ERRORS
+from readdress.gateway.pages import Application
 from readdress.gateway.protocol import HttpSettings
-from readdress.gateway.server import Application, HttpServer
-from readdress.gateway.wire import HttpResponse
+from readdress.gateway.server import HttpServer
+from readdress.gateway.wire import HttpRequest, HttpResponse
 from readdress.inbox.arrivals import Arrivals
 from readdress.listening import Listening, Sockets, listen
 from readdress.mail.intake import Intake
@@ -188,13 +189,14 @@ class Service:
             connections_max=config.http_connections_max,
             request_s=config.request_timeout_ms / 1000,
             body_bytes_max=config.request_bytes_max,
+            answer_call=self.gateway.answer,
+            pages=PREFIX.encode() if has_pages else None,
+            application=Mount(self._build_console) if has_pages else None,
         )
-        self._http = HttpServer(
-            Mount(self._build_console) if has_pages else None,
-            http._replace(answer_call=self.gateway.answer, pages=PREFIX.encode() if has_pages else None),
-            drain_s=config.drain_ms / 1000,
-        )
-        self._metrics = HttpServer(self._exposition, http, drain_s=config.drain_ms / 1000) if config.metrics else None
+        drain_s = config.drain_ms / 1000
+        self._http = HttpServer(http, drain_s=drain_s)
+        scrapes = http._replace(answer_call=self._answer_scrape, pages=None)
+        self._metrics = HttpServer(scrapes, drain_s=drain_s) if config.metrics else None
 
     def _mail_server(self, name: str, *, certificate: Certificate | None, peers: Peers, tarpit: Tarpit) -> SmtpServer:
         """The door that the setting of that name opens."""
@@ -349,7 +351,10 @@ class Service:
         )
 
     async def _show_metrics(self) -> HttpResponse:
-        return await self._exposition.answer()
+        return await self._exposition.show()
+
+    async def _answer_scrape(self, request: HttpRequest) -> HttpResponse:
+        return await self._exposition.answer(request)
 
     @cached_property
     def _exposition(self) -> "Exposition":

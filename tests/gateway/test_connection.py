@@ -98,15 +98,49 @@ def test_one_connection_carries_pages_and_calls(service: ServiceProcess, order: 
             assert (status, "x-amzn-requestid" in headers) == (200, request is HEALTH)
 
 
-@pytest.mark.parametrize("second", [PAGE, HEALTH], ids=["page behind a call", "call behind a page"])
-def test_a_page_and_a_call_at_once_are_not_mixed_up(service: ServiceProcess, second: bytes) -> None:
-    """The first is answered and the connection ends, so that the client asks again for the second."""
-    first = HEALTH if second is PAGE else PAGE
+@pytest.mark.parametrize("order", ["page first", "call first"])
+def test_pages_and_calls_that_are_sent_at_once_are_answered_in_their_order(service: ServiceProcess, order: str) -> None:
+    requests = [PAGE, HEALTH, HEALTH, PAGE, PAGE, HEALTH] if order == "page first" else [HEALTH, PAGE, PAGE, HEALTH]
     with connected(service) as connection:
-        connection.sendall(first + second + HEALTH)
+        connection.sendall(b"".join(requests))
         answers = Answers(connection)
-        status, headers, _ = answers.next()
-        assert (status, headers["connection"]) == (200, "close")
+        for request in requests:
+            status, headers, _ = answers.next()
+            assert (status, "x-amzn-requestid" in headers) == (200, request is HEALTH)
+
+
+def test_what_is_no_http_is_refused_behind_the_answers_to_what_was(service: ServiceProcess) -> None:
+    slow(service, "DescribeInstance")
+    with connected(service) as connection:
+        connection.sendall(signed("GET", f"/instance/{DEV_INSTANCE}") + HEALTH + b"NONSENSE\r\n\r\n" + HEALTH)
+        answers = Answers(connection)
+        assert [answers.next()[0] for _ in range(3)] == [200, 200, 400]
+        assert answers.is_over()
+
+
+@pytest.mark.parametrize("cut", [0, 1, 5])
+def test_who_asks_for_another_protocol_is_answered_in_this_one(service: ServiceProcess, cut: int) -> None:
+    """As Java's own client does with each call, its body behind it."""
+    upgrade = ("connection: Upgrade, HTTP2-Settings", "upgrade: h2c", "http2-settings: AAMAAABkAAQAoAAAAAIAAAAA")
+    body = json.dumps({"EmailAddress": f"upgrade{cut}@example.com"}).encode()
+    create = signed("PUT", f"/email-addresses/{DEV_INSTANCE}", body, *upgrade)
+    look = signed("GET", f"/instance/{DEV_INSTANCE}", b"", *upgrade)
+    with connected(service) as connection:
+        answers = Answers(connection)
+        connection.sendall(look + create[: len(create) - cut])
+        if cut:
+            time.sleep(0.05)
+            connection.sendall(create[-cut:])
+        connection.sendall(look + HEALTH)
+        assert [answers.next()[0] for _ in range(4)] == [200, 200, 200, 200]
+
+
+def test_another_protocol_and_a_body_in_chunks_is_refused(service: ServiceProcess) -> None:
+    with connected(service) as connection:
+        fields = b"Host: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nTransfer-Encoding: chunked\r\n\r\n"
+        connection.sendall(b"POST / HTTP/1.1\r\n" + fields + b"2\r\n{}\r\n0\r\n\r\n")
+        answers = Answers(connection)
+        assert answers.next()[0] == 400
         assert answers.is_over()
 
 

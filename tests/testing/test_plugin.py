@@ -16,7 +16,7 @@ def test_loading_it_imports_neither_the_service_nor_an_sdk() -> None:
     code = "import readdress.testing.plugin, sys; print(' '.join(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
-    assert not {"boto3", "botocore", "uvicorn", "msgspec", "readdress.service", "sqlite3", "smtplib"} & loaded
+    assert not {"boto3", "botocore", "httptools", "msgspec", "readdress.service", "sqlite3", "smtplib"} & loaded
 
 
 def test_pytest_finds_it_and_starts_nothing_without_a_test_that_asks(pytester: pytest.Pytester) -> None:

@@ -6,9 +6,9 @@ wants metrics. When the database can't be read, a scrape shows all but the spool
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from time import monotonic
-from typing import Any, TypeAlias, TypeVar
+from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -16,25 +16,23 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from prometheus_client.registry import Collector
 
 from readdress.directory import settings
-from readdress.gateway.wire import JSON, HttpResponse
+from readdress.gateway.wire import JSON, HttpRequest, HttpResponse
 from readdress.metrics import UNKNOWN, Counts, Histogram
 from readdress.spool import queue
 from readdress.store.database import Database, StoreError
 
 log = logging.getLogger("readdress.metrics")
 
-PATH = "/metrics"
+PATH = b"/metrics"
 SPOOL_ENTRIES_MAX = 100_000
 SPOOL_INTERVAL_S = 5.0
 SPOOL_WAIT_S = 2.0
 
-AsgiScope: TypeAlias = dict[str, Any]
-Send: TypeAlias = Callable[[dict[str, Any]], Awaitable[None]]
 Key = TypeVar("Key", bound=tuple[str, ...])
 
 
 class Exposition(Collector):
-    """The metrics of one process, and the ASGI application that shows them at /metrics and nothing else."""
+    """The metrics of one process, shown at /metrics."""
 
     def __init__(
         self,
@@ -58,19 +56,13 @@ class Exposition(Collector):
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
 
-    async def __call__(self, scope: AsgiScope, receive: Any, send: Send) -> None:  # noqa: ARG002 - no body is read
-        if scope["type"] != "http":
-            return
-        is_asked = scope["path"] == PATH and scope["method"] in {"GET", "HEAD"}
-        response = await self.answer() if is_asked else HttpResponse(404, JSON, b'{"Message":"Ask for GET /metrics."}')
-        headers = [
-            (b"content-type", response.content_type.encode()),
-            (b"content-length", str(len(response.body)).encode()),
-        ]
-        await send({"type": "http.response.start", "status": response.status, "headers": headers})
-        await send({"type": "http.response.body", "body": response.body if scope["method"] != "HEAD" else b""})
+    async def answer(self, request: HttpRequest) -> HttpResponse:
+        """On a door where nothing else is."""
+        if request.path == PATH and request.method in {"GET", "HEAD"}:
+            return await self.show()
+        return HttpResponse(404, JSON, b'{"Message":"Ask for GET /metrics."}')
 
-    async def answer(self) -> HttpResponse:
+    async def show(self) -> HttpResponse:
         if monotonic() >= self._spool_due:
             await self._look_at_spool()
         return HttpResponse(200, CONTENT_TYPE_PLAIN_0_0_4, generate_latest(self._registry))
