@@ -17,8 +17,9 @@ HERE = Path(__file__).parent
 OUT = HERE / "out"
 PEERS = OUT / "peers" / "bin"
 
-SQLITE, POSTGRES, POSTGRES_WORKERS = (
+SQLITE, SQLITE_WORKERS, POSTGRES, POSTGRES_WORKERS = (
     "Readdress on SQLite",
+    "Readdress on SQLite, 2 workers",
     "Readdress on PostgreSQL",
     "Readdress on PostgreSQL, 2 workers",
 )
@@ -48,7 +49,7 @@ class Scale:
     rounds: int = 5
     seconds: float = 1.0  # of load, for each figure
     http_connections: Sequence[int] = (1, 32)
-    pairs: int = 128  # of addresses whose aliases change
+    pairs: int = 512  # of addresses whose aliases change
     mail_connections: int = 20
     messages_min: int = 200  # for each figure, however slow the peer
     sizes: Sequence[int] = (10_000, 1_000_000)  # of the growing directory
@@ -60,7 +61,7 @@ DEFAULT = Scale()
 FULL = Scale(sizes=(10_000, 1_000_000, 10_000_000), import_rows=1_500_000)
 # For the test suite: everything is done, nothing is measured well.
 SHORT = Scale(
-    1, 0.2, (32,), pairs=64, messages_min=40, mail_connections=5, sizes=(200, 400), samples=20, import_rows=300
+    1, 0.2, (32,), pairs=256, messages_min=40, mail_connections=5, sizes=(200, 400), samples=20, import_rows=300
 )
 
 Say: TypeAlias = Callable[[str], None]

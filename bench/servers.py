@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from harness.postgres import SERVANT, PostgresServer
 from harness.process import ServiceProcess
-from measure import PEERS, POSTGRES, POSTGRES_WORKERS, SQLITE, Missing
+from measure import PEERS, POSTGRES, POSTGRES_WORKERS, SQLITE, SQLITE_WORKERS, Missing
 
 START_SECONDS_MAX = 60
 BARE = """
@@ -111,12 +111,16 @@ class Service(NamedTuple):
 
 @contextmanager
 def readdress(folder: Path) -> Iterator[list[Service]]:
-    """On SQLite, on a PostgreSQL with fsync on, and there with two workers where the program knows them."""
+    """On SQLite and on a PostgreSQL with fsync on, in one process and in two workers."""
     with contextlib.ExitStack() as stack:
         database = stack.enter_context(postgres(folder / "postgres"))
-        kinds: list[tuple[str, PostgresServer | None, list[str]]] = [(SQLITE, None, []), (POSTGRES, database, [])]
-        if knows_workers():
-            kinds.append((POSTGRES_WORKERS, database, ["--workers", "2"]))
+        workers = ["--workers", "2"]
+        kinds: list[tuple[str, PostgresServer | None, list[str]]] = [
+            (SQLITE, None, []),
+            (SQLITE_WORKERS, None, workers),
+            (POSTGRES, database, []),
+            (POSTGRES_WORKERS, database, workers),
+        ]
         services = []
         for who, server, options in kinds:
             where = ["--database", server.url(server.create_database())] if server else []
@@ -134,9 +138,3 @@ def postgres(folder: Path) -> Iterator[PostgresServer]:
         shutil.chown(folder, SERVANT)
     with PostgresServer({"max_connections": "100"}, folder=folder) as server:
         yield server
-
-
-def knows_workers() -> bool:
-    """Whether the program can serve with several processes."""
-    command = [sys.executable, "-m", "readdress", "serve", "--help"]
-    return "--workers" in subprocess.run(command, capture_output=True, text=True, check=True).stdout

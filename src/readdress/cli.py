@@ -38,7 +38,7 @@ def cli() -> None:
 @click.option("--socketmap", metavar="HOST:PORT|unix:PATH", help="Where Postfix asks for maps (default: nowhere).")
 @click.option("--metrics", metavar="HOST:PORT", help="Where Prometheus finds /metrics (default: nowhere).")
 @click.option("--console", metavar="ORIGIN", help="Pages for people, at https://HOST (default: with --dev alone).")
-@click.option("--workers", metavar="N", type=click.IntRange(1, 100), help="Processes, on PostgreSQL (default: 1).")
+@click.option("--workers", metavar="N", type=click.IntRange(1, 100), help="Processes, for several cores (default: 1).")
 @with_config
 def serve(config: Config) -> None:
     """Start the service; port 0 takes a free one."""

@@ -1,1 +1,1 @@
-"""SQLite: one file, in which processes take turns at writing, and everything that waits shares a commit."""
+"""SQLite: one file, written by one process at a time, and everything that waits shares a commit."""

@@ -34,9 +34,9 @@ from readdress.store.database import (
     Work,
 )
 from readdress.store.queries import Query
+from readdress.store.sqlite.file_lock import FileLock
 from readdress.store.sqlite.files import migrate_connection
 from readdress.store.sqlite.transaction import SqliteTransaction, read_at_one_instant, store_error
-from readdress.store.sqlite.turns import Turns
 
 T = TypeVar("T")
 
@@ -45,6 +45,7 @@ PAGE_BYTES = 16_384
 CHECKPOINT_INTERVAL_S = 0.5
 # Past this the writer itself empties the log, between two batches: under steady load a checkpoint beside it never ends.
 WAL_PAGES_MAX = 16_384
+READERS_WAIT_MS = 20
 SCAN_THREADS = 2
 BUSY_POLL_S = 0.001
 
@@ -96,7 +97,7 @@ class SqliteDatabase:
         self._found: dict[tuple[Any, ...], Row | None] = {}  # in this snapshot: the key of all who call, as a rule
         self._is_closed = False
         # Whoever holds the baton has the writing connection to itself, from BEGIN to COMMIT; with it, its process has
-        # a turn at writing the file.
+        # the file's lock.
         self._baton = threading.Lock()
         self._watch: asyncio.TimerHandle | None = None  # while a batch waits for both
         self._wal_is_long = False
@@ -108,7 +109,7 @@ class SqliteDatabase:
             migrate_connection(self._writing, clock)
             self._writing.execute("PRAGMA busy_timeout = 0")
             self._reading = self._connect(read_only=True)
-            self._turns = Turns(path)
+            self._lock = FileLock(path)
         except SchemaError:
             self._disconnect()
             raise
@@ -190,7 +191,7 @@ class SqliteDatabase:
         self._stopping.set()
         self._wrote.set()
         self._errands.put(None)
-        self._committer.join(self._lock_wait_s)  # unless it waits for another process' turn to end
+        self._committer.join(self._lock_wait_s)  # unless it waits for another process
         has_baton = self._baton.acquire(timeout=self._lock_wait_s)
         self._checkpointer.join()
         self._scans.shutdown()
@@ -198,7 +199,7 @@ class SqliteDatabase:
             self._writing.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._disconnect()
         if not self._committer.is_alive():
-            self._turns.close()
+            self._lock.close()
         if has_baton:
             self._baton.release()
 
@@ -244,7 +245,7 @@ class SqliteDatabase:
             self._attempt_batch(loop, error)
 
     def _watch_line(self, loop: asyncio.AbstractEventLoop) -> None:
-        """See to it that nobody waits for ever behind a process that does not end its turn."""
+        """See to it that nobody waits for ever behind a process that has stopped in the middle."""
         self._refuse_late()
         self._watch = loop.call_later(self._lock_wait_s / 4, self._watch_line, loop)
 
@@ -301,8 +302,8 @@ class SqliteDatabase:
     def _begin(self, *, stands_in_line: bool = False) -> StoreError | None:
         """Take the baton and begin, waiting for other writers of this or another process.
 
-        Who stands in line has the next turn, and waits for it as long as another process takes; others ask again and
-        again until they have waited too long.
+        Who stands in line is woken when the file's lock is free, and waits as long as another process has it; others
+        ask again and again until they have waited too long.
         """
         deadline = monotonic() + self._lock_wait_s
         if not self._baton.acquire(timeout=self._lock_wait_s):
@@ -316,22 +317,22 @@ class SqliteDatabase:
 
     def _begin_with_baton(self, *, stands_in_line: bool = False) -> StoreError | None:
         try:
-            has_turn = self._turns.take(waits=stands_in_line)
+            has_lock = self._lock.acquire(blocking=stands_in_line)
         except StoreError as error:
             self._baton.release()
             return error
-        if not has_turn:
+        if not has_lock:
             self._baton.release()
             return StoreBusy("another process writes")
         try:
             self._writing.execute("BEGIN IMMEDIATE")
-        except sqlite3.Error as error:  # such as a lock of a program that knows nothing of turns
+        except sqlite3.Error as error:  # such as a lock of a program that knows nothing of the file's lock
             self._give_back()
             return store_error(error)
         return None
 
     def _give_back(self) -> None:
-        self._turns.give()
+        self._lock.release()
         self._baton.release()
 
     def _attempt_all(self, batch: list[_Job]) -> None:
@@ -413,12 +414,16 @@ class SqliteDatabase:
             self._wrote.clear()
             with contextlib.suppress(sqlite3.Error):
                 _, logged_pages, _ = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-                self._wal_is_long = logged_pages > WAL_PAGES_MAX
+                if logged_pages >= 0:  # not while another process does it
+                    self._wal_is_long = logged_pages > WAL_PAGES_MAX
 
     def _empty_log(self) -> None:
-        self._wal_is_long = False
+        """Wait a moment for all who read from it; a scan that takes longer has it stay until the next checkpoint."""
         with contextlib.suppress(sqlite3.Error):
-            self._writing.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+            self._writing.execute(f"PRAGMA busy_timeout = {READERS_WAIT_MS}")
+            _, logged_pages, _ = self._writing.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+            self._wal_is_long = logged_pages < 0  # a checkpoint is under way: once more after the next commit
+            self._writing.execute("PRAGMA busy_timeout = 0")
 
     def _disconnect(self) -> None:
         for connection in reversed(self._connections):

@@ -1,4 +1,4 @@
-"""Writers of one SQLite file in several processes: they take turns, and nobody waits for longer than is said."""
+"""Writers of one SQLite file in several processes: one after the other, and nobody waits for longer than is said."""
 
 import asyncio
 import sqlite3
@@ -16,7 +16,7 @@ from conftest import ManualClock
 from readdress.store.database import StoreBusy, Transaction
 from readdress.store.queries import Query
 from readdress.store.sqlite.database import SqliteDatabase
-from readdress.store.sqlite.turns import Turns
+from readdress.store.sqlite.file_lock import FileLock
 
 pytestmark = pytest.mark.sqlite_only
 
@@ -70,22 +70,22 @@ def open_impatient(tmp_path: Path, clock: ManualClock, lock_wait_ms: int) -> Ite
 
 @contextmanager
 def other_writer(path: Path) -> Iterator[None]:
-    """A program that knows nothing of turns: it holds the write lock."""
+    """A program that knows nothing of our lock: it holds the write lock."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("BEGIN IMMEDIATE")
         yield
 
 
 @contextmanager
-def other_turn(path: Path) -> Iterator[None]:
-    """Another process's turn: it has begun nothing yet."""
-    turns = Turns(path)
-    assert turns.take(waits=False)
+def other_process(path: Path) -> Iterator[None]:
+    """One of ours that has the lock, and has begun nothing yet."""
+    lock = FileLock(path)
+    assert lock.acquire(blocking=False)
     yield
-    turns.close()
+    lock.close()
 
 
-@pytest.mark.parametrize("other", [other_writer, other_turn])
+@pytest.mark.parametrize("other", [other_writer, other_process])
 @pytest.mark.parametrize("door", ["run", "write"])
 def test_waiting_for_the_lock_past_lock_wait_ms_is_busy_and_nothing_is_written(
     tmp_path: Path, clock: ManualClock, door: str, other: Callable[[Path], AbstractContextManager[object]]
@@ -97,7 +97,7 @@ def test_waiting_for_the_lock_past_lock_wait_ms_is_busy_and_nothing_is_written(
         assert database.run(keys) == []
 
 
-@pytest.mark.parametrize("other", [other_writer, other_turn])
+@pytest.mark.parametrize("other", [other_writer, other_process])
 @pytest.mark.parametrize("door", ["run", "write"])
 def test_who_gets_the_lock_in_time_is_served(
     tmp_path: Path, clock: ManualClock, door: str, other: Callable[[Path], AbstractContextManager[object]]
@@ -115,7 +115,7 @@ def test_who_gets_the_lock_in_time_is_served(
 
 def test_who_is_refused_in_line_does_not_stop_who_comes_later(tmp_path: Path, clock: ManualClock) -> None:
     async def come_early_and_late() -> int:
-        with other_turn(tmp_path / "busy.db"):
+        with other_process(tmp_path / "busy.db"):
             with pytest.raises(StoreBusy):
                 await database.write(put("early"))
             late = asyncio.ensure_future(database.write(put("late")))
@@ -127,8 +127,8 @@ def test_who_is_refused_in_line_does_not_stop_who_comes_later(tmp_path: Path, cl
         assert database.run(keys) == ["late"]
 
 
-def test_closing_does_not_wait_for_ever_for_the_turn_of_another(tmp_path: Path, clock: ManualClock) -> None:
-    with other_turn(tmp_path / "busy.db"), open_impatient(tmp_path, clock, 100) as database:
+def test_closing_does_not_wait_for_ever_for_another_process(tmp_path: Path, clock: ManualClock) -> None:
+    with other_process(tmp_path / "busy.db"), open_impatient(tmp_path, clock, 100) as database:
         with pytest.raises(StoreBusy):
             asyncio.run(database.write(put("late")))
         database.close()
@@ -137,7 +137,7 @@ def test_closing_does_not_wait_for_ever_for_the_turn_of_another(tmp_path: Path, 
     assert not database._committer.is_alive()
 
 
-def test_writers_of_two_processes_both_come_to_their_turns(tmp_path: Path, clock: ManualClock) -> None:
+def test_two_busy_processes_both_come_to_write(tmp_path: Path, clock: ManualClock) -> None:
     """However busy each is: 100 works of one while the other does no less than ten."""
 
     async def do_some() -> None:
@@ -150,7 +150,7 @@ def test_writers_of_two_processes_both_come_to_their_turns(tmp_path: Path, clock
             assert other.stdout
             assert other.stdout.readline() == b"began\n"
             asyncio.run(do_some())
-            other.kill()  # in the middle of its turn, as a rule
+            other.kill()  # in the middle of a transaction, as a rule
         database.run(put("after"))
         found = database.run(lambda tx: tx.one(COUNT))
     assert found
@@ -175,3 +175,26 @@ def test_who_waits_behind_another_waits_no_longer_than_lock_wait_ms(tmp_path: Pa
         for thread in waiting:
             thread.join()
     assert refusals[1] - refusals[0] < lock_wait_ms / 1000 / 2
+
+
+def test_a_reader_in_another_process_keeps_the_log_no_longer_than_it_reads(tmp_path: Path, clock: ManualClock) -> None:
+    def log_pages(database: SqliteDatabase) -> int:
+        """After one more commit, which is at the log's beginning if that was emptied."""
+        database.run(put(f"at {time.monotonic_ns()}"))
+        logged: int = database._writing.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[1]
+        return logged
+
+    with open_impatient(tmp_path, clock, 1_000) as database:
+        for number in range(100):
+            database.run(put(str(number)))
+        with closing(sqlite3.connect(tmp_path / "busy.db", isolation_level=None)) as reader:
+            reader.execute("BEGIN")
+            reader.execute(COUNT).fetchone()
+            database._wal_is_long = True
+            database.run(put("meanwhile"))  # waits a moment for the reader, and no longer
+            assert not database._wal_is_long
+            assert log_pages(database) > 100
+            reader.execute("ROLLBACK")
+        database._wal_is_long = True
+        database.run(put("then"))
+        assert log_pages(database) < 10
