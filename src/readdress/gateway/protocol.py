@@ -75,7 +75,8 @@ class Door:
 class Exchange:
     """A request on its way in, then in the queue for its answer, which an `error` is already."""
 
-    __slots__ = ("error", "is_complete", "is_page", "keeps_alive", "pieces", "request", "size")
+    __slots__ = ("error", "is_complete", "is_page", "keeps_alive", "pieces", "request", "size", "task")
+    task: asyncio.Task[None]
 
     def __init__(self, request: HttpRequest, *, keeps_alive: bool, is_page: bool = False) -> None:
         self.request = request
@@ -264,9 +265,8 @@ class HttpProtocol(asyncio.Protocol):
         if exchange.error is not None:
             self._answer_error(exchange, exchange.error)
             return
-        task = self._loop.create_task(self._answer(exchange))
-        self._door.tasks.add(task)
-        task.add_done_callback(self._door.tasks.discard)
+        exchange.task = self._loop.create_task(self._answer(exchange))
+        self._door.tasks.add(exchange.task)
 
     async def _answer(self, exchange: Exchange) -> None:
         try:
@@ -279,6 +279,8 @@ class HttpProtocol(asyncio.Protocol):
         except Exception:
             log.exception("request %s: there is no answer", exchange.request.id)
             self.transport.abort()
+        finally:
+            self._door.tasks.discard(exchange.task)
 
     def _end_call(self, exchange: Exchange, response: HttpResponse) -> None:
         if self.transport.is_closing():
