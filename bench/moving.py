@@ -6,7 +6,6 @@ nothing to change.
 
 import json
 import os
-import re
 import subprocess
 import sys
 import time
@@ -16,7 +15,7 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 
-from measure import SQLITE, Figure, Measure, Say, Scale
+from measure import SQLITE, Figure, Measure, Say, Scale, memory_mib
 from readdress.clock import Clock, new_id
 from readdress.config import Config
 from readdress.databases import open_database
@@ -59,13 +58,12 @@ def _measure(file: Path, rows: int, folder: Path, numbers: "count[int]") -> list
         arguments = [*map(str, command), "--data", str(data), "--instance", instance_id]
         started = time.perf_counter()
         process = subprocess.Popen([sys.executable, "-m", "readdress", *arguments], stdout=subprocess.DEVNULL)
-        status = Path(f"/proc/{process.pid}/status")
         while True:
             pid, ended, used = os.wait4(process.pid, os.WNOHANG)
             if pid:
                 break
             # Not ru_maxrss, which is no less than what this program has itself.
-            peak_mib = max(peak_mib, _peak_mib(status))
+            peak_mib = max(peak_mib, memory_mib(process.pid, peak=True))
             time.sleep(0.02)
         seconds = time.perf_counter() - started
         process.returncode = os.waitstatus_to_exitcode(ended)
@@ -73,9 +71,3 @@ def _measure(file: Path, rows: int, folder: Path, numbers: "count[int]") -> list
         cpu_us = (used.ru_utime + used.ru_stime) / rows * 1e6
         figures.append(Figure(work, SQLITE, rows / seconds, "rows/s", cpu_us))
     return [*figures, Figure(MEMORY, SQLITE, peak_mib, "MiB")]
-
-
-def _peak_mib(status: Path) -> float:
-    """The most that the process has had so far; nothing when it has ended."""
-    found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text())
-    return int(found[1]) / 1024 if found else 0.0
