@@ -1,6 +1,7 @@
 """Writers of one SQLite file in several processes: one after the other, and nobody waits for longer than is said."""
 
 import asyncio
+import os
 import sqlite3
 import subprocess
 import sys
@@ -128,7 +129,7 @@ def test_who_is_refused_in_line_does_not_stop_who_comes_later(tmp_path: Path, cl
 
 
 def test_closing_does_not_wait_for_ever_for_another_process(tmp_path: Path, clock: ManualClock) -> None:
-    with other_process(tmp_path / "busy.db"), open_impatient(tmp_path, clock, 100) as database:
+    with open_impatient(tmp_path, clock, 100) as database, other_process(tmp_path / "busy.db"):
         with pytest.raises(StoreBusy):
             asyncio.run(database.write(put("late")))
         database.close()
@@ -198,3 +199,15 @@ def test_a_reader_in_another_process_keeps_the_log_no_longer_than_it_reads(tmp_p
         database._wal_is_long = True
         database.run(put("then"))
         assert log_pages(database) < 10
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_command_of_root_does_not_lock_the_service_out(tmp_path: Path, clock: ManualClock) -> None:
+    with open_impatient(tmp_path, clock, 1_000) as database:
+        path = database._path
+    lock = Path(f"{path}-lock")
+    lock.unlink()
+    os.chown(path, 12_345, 12_346)
+    with open_impatient(tmp_path, clock, 1_000):
+        owner = lock.stat()
+    assert (owner.st_uid, owner.st_gid) == (12_345, 12_346)

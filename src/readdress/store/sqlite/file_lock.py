@@ -17,6 +17,9 @@ class FileLock:
     def __init__(self, database: Path) -> None:
         """Raises OSError."""
         self._file: int | None = os.open(f"{database}-lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        if os.geteuid() == 0:  # as SQLite does with its files: root's command must not lock the service out
+            owner = database.stat()
+            os.fchown(self._file, owner.st_uid, owner.st_gid)
 
     def acquire(self, *, blocking: bool) -> bool:
         """False if another process has it, and this one does not wait for it, however long. Raises StoreUnavailable."""
