@@ -55,12 +55,10 @@ class Page:
         self._keeps_alive = keeps_alive
         self._is_read = False
         self._is_over = asyncio.Event()
-        self._is_lost = False
         self._start: Message | None = None
         self._is_chunked = False
 
     def lose_client(self) -> None:
-        self._is_lost = True
         self._is_over.set()
 
     async def receive(self) -> Message:
@@ -73,6 +71,8 @@ class Page:
 
     async def send(self, message: Message) -> None:
         """A client that has gone is told nothing, which is no failure of the application's."""
+        if self._is_over.is_set():
+            return
         if message["type"] == "http.response.start":
             self._start = message
             return
@@ -85,8 +85,7 @@ class Page:
         if is_last:
             self.is_complete = True
             self._is_over.set()
-        if not self._is_lost:
-            await self._write(data)
+        await self._write(data)
 
     def _begin(self, *, length: int | None) -> bytes:
         """The head; with a body of unknown length in chunks, which all browsers of this century take."""
