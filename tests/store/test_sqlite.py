@@ -12,6 +12,7 @@ import pytest
 
 from conftest import ManualClock
 from harness.engine import open_beside
+from harness.sqlite_writers import other_writer
 from harness.tables import dump
 from readdress.store.database import SchemaError, StoreError, StoreFull, StoreUnavailable, Transaction
 from readdress.store.queries import Query
@@ -39,14 +40,6 @@ def keys(tx: Transaction) -> list[str]:
 def spoil_commit(tx: Transaction) -> None:
     tx.execute(DEFER_FOREIGN_KEYS)
     tx.execute(DANGLING)
-
-
-@contextmanager
-def other_writer(path: Path) -> Iterator[sqlite3.Connection]:
-    """Another program's transaction: it holds the write lock."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute("BEGIN IMMEDIATE")
-        yield connection
 
 
 class Trouble(Exception):

@@ -10,20 +10,25 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
 
 from conftest import ManualClock
+from harness.sqlite_writers import other_process, other_writer
 from readdress.store.database import StoreBusy, Transaction
 from readdress.store.queries import Query
 from readdress.store.sqlite.database import SqliteDatabase
-from readdress.store.sqlite.file_lock import FileLock
 
 pytestmark = pytest.mark.sqlite_only
 
 INSERT = Query("INSERT INTO tag (resource_id, key, value) VALUES ('r', :key, 'v')")
 COUNT = Query("SELECT count(*) FROM tag")
 KEYS = Query("SELECT key FROM tag ORDER BY key")
+
+Other: TypeAlias = Callable[[Path], AbstractContextManager[object]]
+behind_others = pytest.mark.parametrize("other", [other_writer, other_process])
+by_each_door = pytest.mark.parametrize("door", ["run", "write"])
 
 # Writes to the file that it is given, without a pause, until it is killed.
 BUSY_PROGRAM = """
@@ -69,27 +74,10 @@ def open_impatient(tmp_path: Path, clock: ManualClock, lock_wait_ms: int) -> Ite
         database.close()
 
 
-@contextmanager
-def other_writer(path: Path) -> Iterator[None]:
-    """A program that knows nothing of our lock: it holds the write lock."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute("BEGIN IMMEDIATE")
-        yield
-
-
-@contextmanager
-def other_process(path: Path) -> Iterator[None]:
-    """One of ours that has the lock, and has begun nothing yet."""
-    lock = FileLock(path)
-    assert lock.acquire(blocking=False)
-    yield
-    lock.close()
-
-
-@pytest.mark.parametrize("other", [other_writer, other_process])
-@pytest.mark.parametrize("door", ["run", "write"])
+@behind_others
+@by_each_door
 def test_waiting_for_the_lock_past_lock_wait_ms_is_busy_and_nothing_is_written(
-    tmp_path: Path, clock: ManualClock, door: str, other: Callable[[Path], AbstractContextManager[object]]
+    tmp_path: Path, clock: ManualClock, door: str, other: Other
 ) -> None:
     # contract 2.5
     with open_impatient(tmp_path, clock, 100) as database:
@@ -98,11 +86,9 @@ def test_waiting_for_the_lock_past_lock_wait_ms_is_busy_and_nothing_is_written(
         assert database.run(keys) == []
 
 
-@pytest.mark.parametrize("other", [other_writer, other_process])
-@pytest.mark.parametrize("door", ["run", "write"])
-def test_who_gets_the_lock_in_time_is_served(
-    tmp_path: Path, clock: ManualClock, door: str, other: Callable[[Path], AbstractContextManager[object]]
-) -> None:
+@behind_others
+@by_each_door
+def test_who_gets_the_lock_in_time_is_served(tmp_path: Path, clock: ManualClock, door: str, other: Other) -> None:
     with open_impatient(tmp_path, clock, 10_000) as database:
         outcome: list[int] = []
         waiting = threading.Thread(target=lambda: outcome.append(through(door, database, put("patient"))))
