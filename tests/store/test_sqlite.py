@@ -297,7 +297,7 @@ def test_closing_leaves_everything_in_the_one_file(database: SqliteDatabase) -> 
 
 def test_every_connection_writes_ahead_syncs_fully_and_holds_foreign_keys(database: SqliteDatabase) -> None:
     # contract 6: a commit is on the disk before the reply.
-    wanted = {"journal_mode": "wal", "synchronous": 2, "page_size": 16_384, "foreign_keys": 1}
+    wanted = {"journal_mode": "wal", "synchronous": 2, "page_size": 4_096, "foreign_keys": 1}
 
     def pragmas(tx: Transaction) -> dict[str, Any]:
         return {name: (tx.one(Query(f"PRAGMA {name}")) or (None,))[0] for name in wanted}
@@ -307,13 +307,24 @@ def test_every_connection_writes_ahead_syncs_fully_and_holds_foreign_keys(databa
     assert asyncio.run(database.scan(pragmas)) == wanted
 
 
-def test_the_file_itself_is_in_wal_mode_with_large_pages(database: SqliteDatabase) -> None:
+def test_the_file_itself_is_in_wal_mode(database: SqliteDatabase) -> None:
     database.run(put("one"))
     database.close()
     header = database._path.read_bytes()[:100]
     # https://sqlite.org/fileformat2.html: the page size at 16, the write and read versions (2 is WAL) at 18 and 19.
-    assert int.from_bytes(header[16:18]) == 16_384
+    assert int.from_bytes(header[16:18]) == 4_096
     assert header[18:20] == b"\x02\x02"
+
+
+def test_a_file_of_other_pages_keeps_them(tmp_path: Path, clock: ManualClock) -> None:
+    path = tmp_path / "older.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA page_size = 16384")
+        connection.execute("VACUUM")
+    database = SqliteDatabase(path, clock=clock, lock_wait_ms=100)
+    with closing(database):
+        database.run(put("one"))
+        assert database.run(lambda tx: tx.one(Query("PRAGMA page_size"))) == (16_384,)
 
 
 @pytest.mark.parametrize("content", [b"this is no database at all, " * 100, b"\0" * 5_000], ids=["text", "zeros"])

@@ -41,10 +41,10 @@ from readdress.store.sqlite.transaction import SqliteTransaction, read_at_one_in
 T = TypeVar("T")
 
 BATCH_WORKS_MAX = 256
-PAGE_BYTES = 16_384
+PAGE_BYTES = 4_096  # of a new file; one that is there keeps its own
 CHECKPOINT_INTERVAL_S = 0.5
 # Past this the writer itself empties the log, between two batches: under steady load a checkpoint beside it never ends.
-WAL_PAGES_MAX = 16_384
+LOG_BYTES_MAX = 256 << 20
 READERS_WAIT_MS = 20
 SCAN_THREADS = 2
 BUSY_POLL_S = 0.001
@@ -408,6 +408,7 @@ class SqliteDatabase:
     def _checkpoint(self) -> None:
         """Copy committed pages from the log into the database, beside the writer and off the commit's path."""
         connection = self._connect()
+        log_pages_max = LOG_BYTES_MAX // connection.execute("PRAGMA page_size").fetchone()[0]
         while not self._stopping.is_set():
             self._wrote.wait()
             self._stopping.wait(CHECKPOINT_INTERVAL_S)
@@ -415,7 +416,7 @@ class SqliteDatabase:
             with contextlib.suppress(sqlite3.Error):
                 _, logged_pages, _ = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
                 if logged_pages >= 0:  # not while another process does it
-                    self._wal_is_long = logged_pages > WAL_PAGES_MAX
+                    self._wal_is_long = logged_pages > log_pages_max
 
     def _empty_log(self) -> None:
         """Wait a moment for all who read from it; a scan that takes longer has it stay until the next checkpoint."""
