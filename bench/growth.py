@@ -7,6 +7,7 @@ small.
 import asyncio
 import contextlib
 import random
+import re
 import shutil
 import sqlite3
 import time
@@ -44,7 +45,11 @@ INSERT INTO tag (resource_id, key, value) SELECT printf('%012d', i), 'team', 'te
 """
 
 
+SIZED = re.compile(r"(?P<latency>.+, p\d+), (?P<size>[\d,]+ addresses)")
+
+
 def work_name(work: str, part: str, size: int) -> str:
+    """In the form of SIZED."""
     return f"{work}, {part}, {size:,} addresses"
 
 
@@ -65,6 +70,7 @@ def measures(scale: Scale, folder: Path, say: Say) -> Iterator[list[Measure]]:
             stack.callback(database.close)
             started = time.perf_counter()
             fill(database, path, size)
+            _warm(path)
             say(f"{size:,} addresses filled in {time.perf_counter() - started:.0f} s")
             found += Directory(database, path, size, scale).measures()
         yield found
@@ -81,6 +87,13 @@ def fill(database: SqliteDatabase, path: Path, count: int) -> None:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     for batch in (10_000, texts.BATCH):  # what the service does in the background
         while database.run(partial(texts.index_some, batch=batch)):
+            pass
+
+
+def _warm(path: Path) -> None:
+    """Have the file in the system's memory, as far as it has room, as it is when the service has run a while."""
+    with path.open("rb") as file:
+        while file.read(1 << 20):
             pass
 
 

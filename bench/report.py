@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import goals
+import growth
 from measure import HERE, OUT, PEERS, Figure
 
 ROOT = HERE.parent
@@ -69,12 +70,14 @@ def as_json(results: Results, facts: dict[str, Any]) -> str:
 
 
 def as_markdown(results: Results, facts: dict[str, Any]) -> str:
-    """One table for each unit of work, the goals, and where it was measured."""
+    """Where it was measured, the goals, and a table for each unit of work; one for all that grows."""
     lacks, medians = limits(), results.medians()
     lines = ["# Results", "", "Made by `make bench`; [README.md](README.md) says what each line means.", ""]
     lines += [f"- {name}: {_short(value)}" for name, value in facts.items()] + [""]
     lines += ["| goal | ratio | |", "|---|---|---|", *(_goal_row(one) for one in goals.judge(medians))]
     for work in results.works():
+        if growth.SIZED.fullmatch(work):
+            continue
         unit = results.units[work]
         lines += ["", f"**{work}**", ""]
         lines += [
@@ -89,7 +92,25 @@ def as_markdown(results: Results, facts: dict[str, Any]) -> str:
                 f"| {shown(cpu) if cpu is not None else ''} | {shown(medians[work, who] / (medians[work, ours] or 1))} "
                 f"| {lacks.get(who, '')} |"
             )
+    lines += _growth_table(results)
     return "\n".join(lines) + "\n"
+
+
+def _growth_table(results: Results) -> list[str]:
+    """A row for each latency, a column for each size of the directory."""
+    rows: dict[goals.Key, dict[str, str]] = {}
+    for (work, who), values in results.values.items():
+        if found := growth.SIZED.fullmatch(work):
+            cell = f"{shown(statistics.median(values))} ({shown(min(values))} to {shown(max(values))})"
+            rows.setdefault((found["latency"], who), {})[found["size"]] = cell
+    if not rows:
+        return []
+    sizes = list(dict.fromkeys(size for row in rows.values() for size in row))
+    lines = ["", "**as the directory grows: µs, lowest to highest**", ""]
+    lines += [f"| work | who | {' | '.join(sizes)} |", "|---" * (len(sizes) + 2) + "|"]
+    for (latency, who), row in rows.items():
+        lines.append(f"| {latency} | {who} | {' | '.join(row.get(size, '') for size in sizes)} |")
+    return lines
 
 
 def _goal_row(judged: goals.Judged) -> str:
