@@ -7,6 +7,7 @@ from email.header import decode_header, make_header
 from typing import NamedTuple
 
 from readdress.address import split_address
+from readdress.smtp.content import has_bare_line_end
 
 # How far the end of a header is looked for, its empty line included.
 HEADER_BYTES_MAX = 262_144
@@ -66,7 +67,7 @@ def look_at_header(content: bytes, *, is_whole: bool) -> HeaderFacts:
         received_count=received_count,
         is_complete=end >= 0 or is_whole,
         has_results=b"authentication-results" in words and _RESULTS.search(header) is not None,
-        has_bare_line_end=not header.count(b"\r\n") == header.count(b"\r") == header.count(b"\n"),
+        has_bare_line_end=has_bare_line_end(header),
         delivered_to=frozenset(map(_key, delivered_to[:_DELIVERED_TO_MAX])),
         received_ids=frozenset(found.decode().lower() for found in received_ids),
     )

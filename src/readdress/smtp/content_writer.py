@@ -4,6 +4,8 @@ A CR or LF outside CRLF, or a NUL, raises StrayByte before the end is given out 
 otherwise could find a second message in it (SMTP smuggling). Lines are sent as long as they are.
 """
 
+from readdress.smtp.content import has_stray_byte
+
 
 class StrayByte(Exception):
     """The content has a CR or LF outside a line end, or a NUL."""
@@ -22,7 +24,7 @@ class LineGuard:
             content, self._held = content[:-1], b"\r"
         else:
             self._held = b""
-        if b"\0" in content or not content.count(b"\r\n") == content.count(b"\r") == content.count(b"\n"):
+        if has_stray_byte(content):
             raise StrayByte
         return content
 
