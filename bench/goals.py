@@ -1,8 +1,8 @@
 """What we want of the figures: compared after a run and printed as met or missed, never asserted.
 
 Each goal sets Readdress' median against a peer's, or against a figure of its own: at least, or at most, so many times
-as much. A goal whose figures are not all there is not measured. Rates were set for two cores, so on SQLite they are
-those of two workers; what a unit of work costs is that of one process.
+as much. A goal whose figures are not all there is not measured, and one that was easily met has been raised. Rates were
+set for two cores, so on SQLite they are those of two workers; what a unit of work costs is that of one process.
 """
 
 from collections.abc import Mapping
@@ -55,9 +55,9 @@ def _against(work: str, who: str, *, least: float | None = None, most: float | N
 
 
 GOALS = (
-    _against(DESCRIBE, api.MOTO, least=25, ours=SQLITE_WORKERS),
-    _against(DESCRIBE, api.MINISTACK, least=2, ours=SQLITE_WORKERS),
-    _against(DESCRIBE, api.BARE, least=0.25, ours=SQLITE_WORKERS),
+    _against(DESCRIBE, api.MOTO, least=35, ours=SQLITE_WORKERS),  # 25 at first
+    _against(DESCRIBE, api.MINISTACK, least=4.5, ours=SQLITE_WORKERS),  # 2
+    _against(DESCRIBE, api.BARE, least=0.4, ours=SQLITE_WORKERS),  # 0.25
     Goal((CHANGE, SQLITE_WORKERS), ((DESCRIBE, api.MOTO),), least=12),
     _against(SMALL, mail.POSTFIX, least=10, ours=SQLITE_WORKERS),
     _against(SMALL, mail.HARAKA, least=5, ours=SQLITE_WORKERS),
@@ -70,9 +70,10 @@ GOALS = (
     _against(SMALL + CPU, mail.POSTFIX, most=0.07),
     Goal(_grown(growth.ROUTE, "p99", 10_000_000), (_grown(growth.ROUTE, "p99", 10_000),), most=1.5),
     Goal(_grown(growth.CHANGE, "p99", 10_000_000), (_grown(growth.CHANGE, "p99", 10_000),), most=1.5),
-    _against(growth.work_name("search CONTAINS", "p95", 1_000_000), growth.SCAN, most=1 / 50),
-    Goal((moving.IMPORT, SQLITE), (), least=50_000),
-    _against(testing.DESCRIBE, testing.MOCK, least=1, ours=testing.PLUGIN),
+    _against(growth.work_name("search CONTAINS", "p95", 1_000_000), growth.SCAN, most=1 / 70),  # 1/50
+    Goal((moving.IMPORT, SQLITE), (), least=70_000),  # 50,000
+    Goal((moving.MEMORY, SQLITE), (), most=64),
+    _against(testing.DESCRIBE, testing.MOCK, least=1.25, ours=testing.PLUGIN),  # 1
     _against(start.START, api.MOTO, most=1 / 3),
 )
 

@@ -49,7 +49,7 @@ def test_every_line_works_in_short_form(tmp_path: Path) -> None:
     for _, who in lines:
         assert f"| {who} |" in readme, f"bench/README.md does not say what {who} does not do"
     table = (tmp_path / "results.md").read_text("utf-8")
-    assert "| describe, 32 connections: Readdress on SQLite, 2 workers ≥ 0.25 × bare uvicorn |" in table
+    assert "| describe, 32 connections: Readdress on SQLite, 2 workers ≥ 0.4 × bare uvicorn |" in table
     assert "| work | who | 200 addresses | 400 addresses |" in table
     ET.parse(tmp_path / "bench.svg")
 
