@@ -143,16 +143,7 @@ class Service:
         """
         self.config = config
         self.clock = clock or Clock()
-        if config.dev:
-            _require_loopback("http", config.http)
-            _require_loopback("smtp", config.smtp)
-            for setting, text in (("lmtp", config.lmtp), ("socketmap", config.socketmap)):
-                if text and not text.startswith(UNIX_PREFIX):
-                    _require_loopback(setting, text)
-            for setting, text in (("smtp_tls", config.smtp_tls), ("metrics", config.metrics)):
-                if text:
-                    _require_loopback(setting, text)
-        _require_no_mail_port(config.lmtp)
+        _check_doors(config)
         data = Path(config.data)
         data.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.keyring = access.load_keyring(config.key_path)
@@ -419,6 +410,20 @@ def dev_instance(instance_id: str, *, account: str, alias: str | None, now_ms: i
         outbound_calls=1,
         created_ms=now_ms,
     )
+
+
+def _check_doors(config: Config) -> None:
+    """Raises ConfigError for one that must not be open."""
+    if config.dev:
+        _require_loopback("http", config.http)
+        _require_loopback("smtp", config.smtp)
+        for setting, text in (("lmtp", config.lmtp), ("socketmap", config.socketmap)):
+            if text and not text.startswith(UNIX_PREFIX):
+                _require_loopback(setting, text)
+        for setting, text in (("smtp_tls", config.smtp_tls), ("metrics", config.metrics)):
+            if text:
+                _require_loopback(setting, text)
+    _require_no_mail_port(config.lmtp)
 
 
 def _require_loopback(setting: str, text: str) -> None:
