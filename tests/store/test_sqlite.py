@@ -321,8 +321,7 @@ def test_a_file_of_other_pages_keeps_them(tmp_path: Path, clock: ManualClock) ->
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA page_size = 16384")
         connection.execute("VACUUM")
-    database = SqliteDatabase(path, clock=clock, lock_wait_ms=100)
-    with closing(database):
+    with closing(SqliteDatabase(path, clock=clock, lock_wait_ms=100)) as database:
         database.run(put("one"))
         assert database.run(lambda tx: tx.one(Query("PRAGMA page_size"))) == (16_384,)
 

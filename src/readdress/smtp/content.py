@@ -11,7 +11,7 @@ from io import IncrementalNewlineDecoder
 from readdress.smtp import reply
 
 _DOT = b"\r\n."
-_FIRST_DOT = re.compile(rb"\r\n\.")  # which takes half as long as bytes.find()
+_FIRST_DOT = re.compile(re.escape(_DOT))  # which takes half as long as bytes.find()
 _END = b"\r\n.\r\n"
 
 
